@@ -1,0 +1,1 @@
+"""Where work runs: ranks, threads, devices, progress."""

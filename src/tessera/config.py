@@ -1,0 +1,341 @@
+"""What the user asked for: one frozen model a stage, read from one ``config.yaml``.
+
+A stage sees its own section alone. Units stand in the names (``_um``, ``_vox``, ``_deg``);
+where a job runs (threads, memory, queues) is a profile's business and never stands here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tessera.errors import TesseraError
+
+S = TypeVar("S", bound="Section")
+Positive = Annotated[float, Field(gt=0)]
+Size = tuple[
+    Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]
+]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """Base of all settings: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# --- where the data are ---------------------------------------------------------------------
+
+
+class VolumeSource(Section):
+    """A volume on disk that exists already."""
+
+    path: str = Field(description="HDF5 file, folder or glob of TIFFs, multi-page TIFF, or Zarr")
+    dataset: str | None = Field(None, description="dataset inside an HDF5 or Zarr file")
+    voxel_um: tuple[Positive, Positive, Positive] | None = Field(
+        None, description="voxel size (z, y, x) in micrometres, where the file does not say"
+    )
+
+
+class LabelSource(Section):
+    """Voxels that a person has labelled: class ids, or instances that count as one class."""
+
+    path: str
+    dataset: str | None = None
+    instances_of: str | None = Field(
+        None, description="the dataset holds instance ids, all of this class; else class ids"
+    )
+
+
+class BoxSetting(Section):
+    """A box of voxels, half open, in z, y, x; None is the volume's edge."""
+
+    start: tuple[int, int, int] = (0, 0, 0)
+    stop: tuple[int | None, int | None, int | None] = (None, None, None)
+
+
+# --- stages -----------------------------------------------------------------------------------
+
+
+class Simulate(Section):
+    """A spinal-cord-like specimen, scanned as a grid of overlapping tiles."""
+
+    seed: int = 1
+    shape: Size = Field((96, 232, 232), description="the fused field (z, y, x) in voxels")
+    voxel_um: Positive = 1.3
+    tiles: Size = Field((1, 2, 2), description="tiles along z, y, x")
+    overlap_vox: Annotated[int, Field(ge=0)] = 32
+    angles: Annotated[int, Field(ge=2)] = 361
+    somas: Annotated[int, Field(ge=0)] = 120
+    vessels: Annotated[int, Field(ge=0)] = 14
+    fibres: Annotated[int, Field(ge=0)] = 60
+    photons: Positive = Field(3.0e4, description="mean count of an unattenuated pixel")
+    rings: Annotated[float, Field(ge=0)] = Field(0.01, description="spread of the pixel gains")
+    axis_error_vox: Annotated[float, Field(ge=0)] = 6.0
+    stage_error_vox: Annotated[float, Field(ge=0)] = 3.0
+
+
+class Paganin(Section):
+    """Single-distance phase retrieval (Paganin 2002, doi:10.1046/j.1365-2818.2002.01010.x)."""
+
+    energy_kev: Annotated[float, Field(ge=1, le=500)]
+    distance_mm: Annotated[float, Field(gt=0, le=100_000)]
+    delta_over_beta: Annotated[float, Field(ge=1, le=1e5)] = 200.0
+
+
+class Axis(Section):
+    """The rotation axis: found by itself, or given."""
+
+    column: float | None = Field(None, description="axis as a pixel-centre column; None finds it")
+    search_vox: Annotated[float, Field(gt=0)] = Field(
+        40.0, description="how far from the middle of the detector the axis may lie"
+    )
+    tilt: bool = Field(False, description="fit a line of axes over the rows, not one axis")
+    min_confidence: Fraction = Field(0.2, description="a job stops below this confidence")
+
+
+class Rings(Section):
+    """Stripe removal in the sinogram, one method of the field."""
+
+    method: Literal["none", "sorting", "wavelet-fourier", "titarenko", "all"] = "sorting"
+    size: Annotated[int, Field(ge=3)] = Field(21, description="window in columns (sorting, all)")
+    level: Annotated[int, Field(ge=1)] = Field(5, description="wavelet levels")
+    sigma: Positive = Field(1.0, description="damping in Fourier space (wavelet-fourier)")
+    snr: Annotated[float, Field(ge=1)] = Field(3.0, description="how large a stripe counts (all)")
+
+
+class Recon(Section):
+    """From one raw scan to one reconstructed tile of linear attenuation in 1/cm."""
+
+    backend: Literal["finufft", "gridder", "torch", "tomopy", "astra"] = "finufft"
+    filter: Literal["ramp", "shepp", "cosine", "hann", "hamming", "parzen", "none"] = "ramp"
+    pixel_um: Positive | None = Field(None, description="detector pixel; None reads the file's")
+    angles_deg: float | None = Field(
+        None, description="range of evenly spaced angles, where the file holds none"
+    )
+    half_acquisition: bool = Field(False, description="360 degrees with the axis near one edge")
+    zingers: bool = True
+    dead_pixels: bool = True
+    rings: Rings = Rings()
+    paganin: Paganin | None = None
+    axis: Axis = Axis()
+    roi_extend: bool = Field(True, description="the tile is narrower than the specimen")
+    rows: Annotated[int, Field(gt=0)] = Field(32, description="rows of one slab")
+    dtype: Literal["float32", "uint16", "uint8"] = "float32"
+
+
+class Mosaic(Section):
+    """From tiles to one volume: registration, one global solution, fusion."""
+
+    kind: Literal["volumes", "projections"] = "volumes"
+    max_shift_vox: Annotated[float, Field(gt=0)] = Field(
+        8.0, description="how far a stage position may be off, per axis"
+    )
+    min_quality: Fraction = Field(0.3, description="correlation below which a pair is left out")
+    max_residual_vox: Positive = Field(
+        1.0, description="the gate: a larger residual of the solution stops the workflow"
+    )
+    match_brightness: bool = True
+    chunk: Size = (32, 32, 32)
+    shard: Size = (64, 64, 64)
+    batches: Annotated[int, Field(gt=0)] | None = None
+    dtype: Literal["float32", "uint16", "uint8"] = "float32"
+    window: tuple[float, float] | None = Field(
+        None, description="values mapped to the integer range; None takes it from the histogram"
+    )
+    levels: Annotated[int, Field(ge=1, le=10)] = 3
+    tiff: bool = Field(False, description="write a TIFF stack beside the OME-Zarr")
+
+
+class TrainSplit(Section):
+    """Boxes for training, validation and test. They may not overlap."""
+
+    train: tuple[BoxSetting, ...] = ()
+    validation: tuple[BoxSetting, ...] = ()
+    test: tuple[BoxSetting, ...] = ()
+
+
+class Model(Section):
+    """One network with its classes, targets and training."""
+
+    net: Literal["unet3d", "unet2d", "segnet", "ffn"] = "unet3d"
+    classes: tuple[str, ...] = Field(("background",), description="class 0 first")
+    target: Literal["classes", "multilabel", "boundaries", "affinities"] = "classes"
+    labels: tuple[LabelSource, ...] = Field((), description="empty: the simulated truth")
+    split: TrainSplit = TrainSplit()
+    channels: tuple[Annotated[int, Field(gt=0)], ...] = (16, 32, 64)
+    net_options: dict[str, Any] = Field(
+        default_factory=dict, description="what only this network knows, e.g. depth of an FFN"
+    )
+    patch: Size = (64, 64, 64)
+    batch: Annotated[int, Field(gt=0)] = Field(2, description="samples a rank and step")
+    steps: Annotated[int, Field(gt=0)] = 400
+    learning_rate: Positive = 2e-3
+    lr_scaling: Literal["auto", "linear", "sqrt", "none"] = "auto"
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    loss: Literal["dice+ce", "ce", "dice", "soft-margin"] = "dice+ce"
+    class_weights: Literal["none", "median-frequency"] = "none"
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    augment: bool = True
+    checkpoint_every: Annotated[int, Field(gt=0)] = 100
+    validate_every: Annotated[int, Field(gt=0)] = 100
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    seed: int = 0
+
+
+class Predict(Section):
+    """Inference over overlapping blocks."""
+
+    block: Size = Field((64, 64, 64), description="write box in voxels, whole shards")
+    chunk: Size = (32, 32, 32)
+    batches: Annotated[int, Field(gt=0)] | None = None
+    output: Literal["probabilities", "classes"] = "probabilities"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    augment: bool = Field(False, description="average over reflections (8 passes)")
+    mask: VolumeSource | None = None
+
+
+class Label(Section):
+    """Connected components with ids that are global across blocks."""
+
+    threshold: Fraction = 0.5
+    connectivity: Literal[6, 18, 26] = 6
+    min_voxels: Annotated[int, Field(ge=0)] = 100
+    batches: Annotated[int, Field(gt=0)] | None = None
+    block: Size = (64, 64, 64)
+
+
+class Analyse(Section):
+    """What is measured on which class."""
+
+    somas: str | None = Field("soma", description="class whose objects are counted and measured")
+    min_volume_um3: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Evaluate(Section):
+    """Scores against truth, on boxes that training never saw."""
+
+    match_distance_um: Positive = Field(8.0, description="centroids this near are one detection")
+    bootstrap: Annotated[int, Field(ge=0)] = 1000
+    truth: tuple[LabelSource, ...] = Field((), description="empty: the model's own labels")
+
+
+class Report(Section):
+    """What the report says of itself."""
+
+    title: str | None = None
+
+
+class Config(Section):
+    """The whole of ``config.yaml``."""
+
+    specimen: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    results: str = "results"
+    scans: str | tuple[str, ...] | None = Field(None, description="glob or list of raw scans")
+    volume: VolumeSource | None = Field(None, description="start from a volume that exists")
+    simulate: Simulate | None = Field(None, description="start from a simulated specimen")
+    recon: Recon = Recon()
+    mosaic: Mosaic = Mosaic()
+    models: dict[str, Model] = Field(default_factory=dict)
+    predict: Predict = Predict()
+    label: Label = Label()
+    analyse: Analyse = Analyse()
+    evaluate: Evaluate = Evaluate()
+    report: Report = Report()
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Config:
+        starts = [n for n in ("scans", "volume", "simulate") if getattr(self, n) is not None]
+        if len(starts) != 1:
+            named = " and ".join(starts) or "none of them"
+            raise ValueError(f"give one of scans, volume or simulate as the start, not {named}")
+        return self
+
+
+# --- reading ----------------------------------------------------------------------------------
+
+
+def _known_keys(data: Any, location: tuple[Any, ...]) -> list[str]:
+    """Names allowed where a validation error happened, by walking the models."""
+    model: Any = Config
+    for part in location:
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        else:
+            continue
+        model = next((m for m in _models_in(annotation)), model)
+    return list(model.model_fields) if isinstance(model, type) else []
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    found: list[type[BaseModel]] = []
+    for inner in getattr(annotation, "__args__", ()):
+        found += _models_in(inner)
+    return found
+
+
+def _sentence(error: ValidationError, where: str) -> str:
+    """One sentence for the first thing wrong; how many more there are, if any."""
+    first = error.errors()[0]
+    place = ".".join(str(p) for p in first["loc"]) or "the file"
+    if first["type"] == "extra_forbidden":
+        *parents, key = first["loc"]
+        near = difflib.get_close_matches(str(key), _known_keys(None, tuple(parents)), 1, 0.5)
+        hint = f"; did you mean '{near[0]}'?" if near else "; remove it or see docs/config.md"
+        text = f"{where}: unknown key '{place}'{hint}"
+    else:
+        message = first["msg"].removeprefix("Value error, ")
+        given = first.get("input")
+        shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+        text = f"{where}: '{place}': {message}{shown}"
+    more = error.error_count() - 1
+    return text + (f" (and {more} more)" if more else "")
+
+
+def parse_config(data: Any, where: str = "config") -> Config:
+    """Turn what YAML or Snakemake read into settings; one sentence if it is wrong.
+
+    Raises:
+        TesseraError: with the first fault, its place, and the nearest known key.
+    """
+    if not isinstance(data, dict):
+        raise TesseraError(f"{where}: expected settings as 'key: value' lines")
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise TesseraError(_sentence(error, where)) from None
+
+
+def read_config(path: str | Path) -> Config:
+    """Read a ``config.yaml``."""
+    try:
+        text = Path(path).read_text()
+    except OSError as error:
+        raise TesseraError(f"{path}: cannot be read ({error.strerror}); give a config") from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        first = " ".join(str(error).split())
+        raise TesseraError(f"{path}: is not YAML: {first}") from None
+    return parse_config(data, str(path))
+
+
+def parse_section(kind: type[S], text: str) -> S:
+    """Read one section from the JSON that a rule hands to a command."""
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        raise TesseraError(_sentence(error, f"settings of {kind.__name__.lower()}")) from None
+
+
+def section_json(section: Section) -> str:
+    """Return a section as canonical JSON: the same settings give the same text."""
+    return json.dumps(section.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))

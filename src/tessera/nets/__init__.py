@@ -1,0 +1,1 @@
+"""Networks, one file each: pure torch, no input or output."""

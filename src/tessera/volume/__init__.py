@@ -1,0 +1,1 @@
+"""Arrays on disk: OME-Zarr stores, boxes and blocks, batches and their records."""

@@ -1,0 +1,261 @@
+"""A volume on disk: OME-Zarr 0.5 (Zarr 3), sharded, zstd, each chunk with its crc32c.
+
+A *shard* is one file that holds many *chunks*; it is the smallest thing that is written and a
+chunk is the smallest thing that is read. A write covers whole shards (or ends at the volume's
+edge), so that no two processes ever write one file and no lock is needed. Anything else is
+refused: it would lose data without an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+from tessera.errors import TesseraError
+from tessera.volume.box import Box, Triple
+
+_READ_PIPELINE = "zarrs.ZarrsCodecPipeline"  # twice as fast as zarr-python's on reads
+_WRITE_PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"  # its store writes atomically
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a volume is before it holds anything.
+
+    Args:
+        shape: size (z, y, x) in voxels.
+        dtype: numpy name of the voxel type.
+        voxel_um: voxel size (z, y, x) in micrometres.
+        chunk: smallest unit of reading (z, y, x); a divisor of ``shard``.
+        shard: smallest unit of writing (z, y, x).
+        channels: names of channels, which come first; empty for none.
+        origin_um: position of the centre of voxel (0, 0, 0).
+        levels: number of resolution levels; each halves the one before.
+    """
+
+    shape: Triple
+    dtype: str
+    voxel_um: tuple[float, float, float]
+    chunk: Triple = Triple(32, 32, 32)
+    shard: Triple = Triple(64, 64, 64)
+    channels: tuple[str, ...] = ()
+    origin_um: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    levels: int = 1
+
+    def __post_init__(self) -> None:
+        if any(s % c for s, c in zip(self.shard, self.chunk, strict=True)):
+            raise TesseraError(
+                f"shards of {tuple(self.shard)} are not made of whole chunks of "
+                f"{tuple(self.chunk)} voxels; make each a multiple of the chunk"
+            )
+
+    def level_shape(self, level: int) -> Triple:
+        """Size (z, y, x) of a resolution level: each axis is halved, rounded up."""
+        return Triple(*(-(-n // 2**level) for n in self.shape))
+
+
+class Volume:
+    """A volume on disk, read and written by boxes. Axes are (channel,) z, y, x."""
+
+    def __init__(self, path: Path, level: int = 0) -> None:
+        self.path = Path(path)
+        self.level = level
+        try:
+            self.attributes: dict[str, Any] = dict(zarr.open_group(self.path, mode="r").attrs)
+            with zarr.config.set({"codec_pipeline.path": _READ_PIPELINE}):
+                self._read = zarr.open_array(self.path / str(level), mode="r")
+        except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+            raise TesseraError(
+                f"{path}: cannot be read as an OME-Zarr volume ({error}); give the folder that "
+                "holds zarr.json"
+            ) from None
+        self._write: zarr.Array | None = None
+        axes = self.attributes["ome"]["multiscales"][0]
+        scale = axes["datasets"][level]["coordinateTransformations"]
+        self.voxel_um: tuple[float, float, float] = tuple(scale[0]["scale"][-3:])
+        self.origin_um: tuple[float, float, float] = tuple(scale[1]["translation"][-3:])
+        self.has_channels = self._read.ndim == 4
+        self.shape = Triple(*self._read.shape[-3:])
+        self.dtype = np.dtype(self._read.dtype)
+        self.chunk = Triple(*self._read.chunks[-3:])
+        self.shard = Triple(*(self._read.shards or self._read.chunks)[-3:])
+        self.levels = len(axes["datasets"])
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels; empty for a volume without."""
+        return tuple(self.attributes.get("tessera", {}).get("channels", ()))
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What made this volume: version, settings, inputs."""
+        return dict(self.attributes.get("tessera", {}).get("provenance", {}))
+
+    def read(self, box: Box) -> np.ndarray:
+        """Return the voxels of ``box``; beyond the volume's edge it mirrors.
+
+        The mirror is that of the volume, without repeating the edge voxel, so what a block sees
+        beyond the edge does not depend on the block.
+
+        Returns:
+            array of ``box.shape`` (z, y, x), channels first where there are any.
+        """
+        if Box.whole(self.shape).contains(box):
+            return np.asarray(self._read[(..., *box.slices)])
+        wanted = [
+            mirror(np.arange(a, b), n)
+            for a, b, n in zip(box.start, box.stop, self.shape, strict=True)
+        ]
+        inner = tuple(slice(int(i.min()), int(i.max()) + 1) for i in wanted)
+        data = np.asarray(self._read[(..., *inner)])
+        for axis, (index, part) in enumerate(zip(wanted, inner, strict=True), start=-3):
+            data = np.take(data, index - part.start, axis=axis)
+        return data
+
+    def write(self, box: Box, data: np.ndarray) -> None:
+        """Write the voxels of ``box``, which must be whole shards.
+
+        Raises:
+            ValueError: if the box cuts a shard, leaves the volume, or ``data`` does not fit.
+        """
+        for a, b, n, s in zip(box.start, box.stop, self.shape, self.shard, strict=True):
+            if a % s or (b % s and b != n) or a < 0 or b > n:
+                raise ValueError(f"{self.path}: box {box} is not made of whole shards {self.shard}")
+        if tuple(data.shape[-3:]) != tuple(box.shape):
+            raise ValueError(f"{self.path}: {data.shape} voxels do not fill {box}")
+        if self._write is None:
+            with zarr.config.set({"codec_pipeline.path": _WRITE_PIPELINE}):
+                self._write = zarr.open_array(self.path / str(self.level), mode="r+")
+        self._write[(..., *box.slices)] = data
+
+    def shard_files(self, box: Box) -> list[Path]:
+        """Return the files of the shards that touch ``box``, in z, y, x order; some may not exist:
+
+        a shard of nothing but the fill value (0) is not stored.
+        """
+        ranges = [
+            range(a // s, -(-b // s))
+            for a, b, s in zip(box.start, box.stop, self.shard, strict=True)
+        ]
+        head = self.path / str(self.level) / "c"
+        if self.has_channels:
+            head = head / "0"
+        z_range, y_range, x_range = ranges
+        return [
+            head / str(z) / str(y) / str(x) for z in z_range for y in y_range for x in x_range
+        ]
+
+
+def mirror(index: np.ndarray, size: int) -> np.ndarray:
+    """Reflect indices into ``0 .. size - 1`` without repeating the edge: -1 becomes 1."""
+    if size == 1:
+        return np.zeros_like(index)
+    period = 2 * (size - 1)
+    index = np.abs(index) % period
+    return np.minimum(index, period - index)
+
+
+def create_volume(
+    path: str | Path, layout: Layout, provenance: dict[str, Any] | None = None
+) -> Volume:
+    """Make an empty volume in place of whatever is at ``path``.
+
+    One process does this, before any block is worked on.
+
+    Args:
+        path: folder of the OME-Zarr group.
+        layout: shape, type, spacing, shards.
+        provenance: what made it (version, settings, hashes of inputs); kept in the metadata.
+    """
+    path = Path(path)
+    with write_errors(path):
+        if path.exists():
+            shutil.rmtree(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        group = zarr.create_group(path, zarr_format=3, attributes=_metadata(layout, provenance))
+        channels = (len(layout.channels),) if layout.channels else ()
+        for level in range(layout.levels):
+            group.create_array(
+                str(level),
+                shape=(*channels, *layout.level_shape(level)),
+                dtype=layout.dtype,
+                chunks=((1,) if channels else ()) + tuple(layout.chunk),
+                shards=channels + tuple(layout.shard),
+                compressors=[ZstdCodec(level=3), Crc32cCodec()],
+                fill_value=0,
+                dimension_names=(("c",) if channels else ()) + ("z", "y", "x"),
+            )
+    return Volume(path)
+
+
+def open_volume(path: str | Path, level: int = 0) -> Volume:
+    """Open a volume that exists.
+
+    Raises:
+        TesseraError: if there is none.
+    """
+    if not (Path(path) / "zarr.json").is_file():
+        raise TesseraError(f"{path}: no OME-Zarr volume here; run the stage that makes it")
+    return Volume(Path(path), level)
+
+
+def _metadata(layout: Layout, provenance: dict[str, Any] | None) -> dict[str, Any]:
+    """OME-Zarr 0.5 metadata (https://ngff.openmicroscopy.org/0.5), with our own beside it."""
+    lead = bool(layout.channels)
+    axes: list[dict[str, str]] = [{"name": "c", "type": "channel"}] if lead else []
+    axes += [{"name": n, "type": "space", "unit": "micrometer"} for n in "zyx"]
+    datasets = []
+    for level in range(layout.levels):
+        scale = [v * 2**level for v in layout.voxel_um]
+        # A coarse voxel's centre lies between those of the voxels that it averages.
+        shift = [
+            o + v * (2**level - 1) / 2
+            for o, v in zip(layout.origin_um, layout.voxel_um, strict=True)
+        ]
+        datasets.append(
+            {
+                "path": str(level),
+                "coordinateTransformations": [
+                    {"type": "scale", "scale": [1.0] * lead + scale},
+                    {"type": "translation", "translation": [0.0] * lead + shift},
+                ],
+            }
+        )
+    multiscale = {"name": "volume", "axes": axes, "datasets": datasets, "type": "mean"}
+    return {
+        "ome": {"version": "0.5", "multiscales": [multiscale]},
+        "tessera": {"channels": list(layout.channels), "provenance": provenance or {}},
+    }
+
+
+@contextlib.contextmanager
+def write_errors(path: str | Path) -> Iterator[None]:
+    """Turn the errors of a disk that cannot be written into one sentence.
+
+    Raises:
+        TesseraError: if the disk is full, over quota, or not writable.
+    """
+    import errno
+
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise TesseraError(
+                f"{path}: the disk is full or over quota; free space and run again, what is done "
+                "is kept"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise TesseraError(
+                f"{path}: cannot be written ({error.strerror}); give a results folder that you own"
+            ) from error
+        raise
