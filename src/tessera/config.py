@@ -204,6 +204,7 @@ class Predict(Section):
 class Label(Section):
     """Connected components with ids that are global across blocks."""
 
+    classes: tuple[str, ...] = Field(("soma",), description="classes whose objects get ids")
     threshold: Fraction = 0.5
     connectivity: Literal[6, 18, 26] = 6
     min_voxels: Annotated[int, Field(ge=0)] = 100
@@ -214,8 +215,9 @@ class Label(Section):
 class Analyse(Section):
     """What is measured on which class."""
 
-    somas: str | None = Field("soma", description="class whose objects are counted and measured")
-    min_volume_um3: Annotated[float, Field(ge=0)] = 0.0
+    min_volume_um3: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="smaller objects are left out of tables and counts"
+    )
 
 
 class Evaluate(Section):
