@@ -1,0 +1,21 @@
+"""analyse: what was found, measured in micrometres."""
+
+
+rule analyse:
+    input:
+        f"{ROOT}/label/{{model}}/{{cls}}/labels.json",
+    output:
+        f"{ROOT}/analyse/{{model}}/{{cls}}.csv",
+        f"{ROOT}/analyse/{{model}}/{{cls}}.json",
+    params:
+        settings=settings("analyse"),
+        folder=f"{ROOT}/analyse/{{model}}",
+    log:
+        f"{ROOT}/analyse/logs/{{model}}_{{cls}}.log",
+    benchmark:
+        f"{ROOT}/analyse/benchmarks/{{model}}_{{cls}}.tsv"
+    resources:
+        mem_mb=2048,
+    shell:
+        "tessera analyse --settings {params.settings:q} --labels {input} --out {params.folder} "
+        "> {log} 2>&1"

@@ -1,0 +1,60 @@
+"""What all rules share: the settings, checked before the first job, and how a job is launched."""
+
+import re
+import shlex
+import sys
+
+from tessera import layout
+from tessera.check import check_config
+from tessera.config import parse_config, section_json
+from tessera.errors import TesseraError
+
+try:
+    CONFIG = parse_config(config)
+    SCANS = layout.scans(CONFIG)
+    # Cluster jobs parse this file again; what they run was checked when the run began.
+    if workflow.is_main_process:
+        check_config(CONFIG)
+    MOSAIC_BATCHES = layout.batches(CONFIG, CONFIG.mosaic.batches, CONFIG.mosaic.shard)
+    PREDICT_BATCHES = layout.batches(CONFIG, CONFIG.predict.batches, CONFIG.predict.block)
+    LABEL_BATCHES = layout.batches(CONFIG, CONFIG.label.batches, CONFIG.label.block)
+except TesseraError as error:
+    print(f"tessera: {error}", file=sys.stderr)
+    sys.stderr.flush()
+    sys.exit(error.exit_status)
+
+ROOT = layout.specimen_root(CONFIG)
+VOLUME = f"{ROOT}/mosaic/volume.json"
+# model -> classes of it whose objects get ids
+OBJECTS = {
+    name: [c for c in CONFIG.label.classes if c in model.classes]
+    for name, model in CONFIG.models.items()
+}
+
+
+wildcard_constraints:
+    tile="|".join(map(re.escape, SCANS)) or "none",
+    model="|".join(map(re.escape, CONFIG.models)) or "none",
+    cls=r"[A-Za-z0-9_-]+",
+    batch=r"\d{4}",
+
+
+def settings(section):
+    """One stage's section as canonical JSON: it changes only when the section does."""
+    return section_json(getattr(CONFIG, section))
+
+
+def model_settings(wildcards):
+    """One model's section as canonical JSON."""
+    return section_json(CONFIG.models[wildcards.model])
+
+
+def records(folder, count):
+    """The records of a stage's batches."""
+    return [f"{folder}/records/{number:04d}.json" for number in range(count)]
+
+
+def launch(wildcards, resources):
+    """What stands before the command: nothing for one process, the MPI launcher for ranks."""
+    ranks = int(resources.get("tasks", 1))
+    return "" if ranks == 1 else f"{resources.get('mpi', 'mpiexec')} -n {ranks} "

@@ -1,0 +1,52 @@
+"""evaluate: scores against truth, on boxes that training never saw."""
+
+SIMULATED = f"{ROOT}/simulate"
+
+
+def truth_options(wildcards, input):
+    """What is known of a simulated specimen, kept aside until now."""
+    if not CONFIG.simulate:
+        return ""
+    return (
+        f"--truth {SIMULATED}/truth.json --truth-classes {SIMULATED}/truth.zarr "
+        f"--truth-ids {SIMULATED}/soma_ids.zarr --density {SIMULATED}/density.zarr "
+        f"--positions {ROOT}/mosaic/positions.json "
+        "--axis " + " ".join(f"{ROOT}/recon/{tile}/axis.json" for tile in SCANS)
+    )
+
+
+rule evaluate:
+    input:
+        volume=VOLUME,
+        truth=f"{SIMULATED}/truth.json" if CONFIG.simulate else [],
+        stores=[f"{ROOT}/predict/{model}/store.json" for model in CONFIG.models],
+        seams=[f"{ROOT}/predict/{model}/seams.json" for model in CONFIG.models],
+        labels=[
+            f"{ROOT}/label/{model}/{cls}/labels.json"
+            for model, classes in OBJECTS.items()
+            for cls in classes
+        ],
+        given=[s.path for model in CONFIG.models.values() for s in model.labels],
+    output:
+        f"{ROOT}/evaluate/metrics.json",
+    params:
+        settings=settings("evaluate"),
+        folder=f"{ROOT}/evaluate",
+        truth=truth_options,
+        models=" ".join(
+            f"--model {name} --model-settings {shlex.quote(section_json(model))} "
+            f"--prediction {ROOT}/predict/{name}/store.json "
+            + " ".join(
+                f"--labels {cls}={ROOT}/label/{name}/{cls}/labels.json" for cls in OBJECTS[name]
+            )
+            for name, model in CONFIG.models.items()
+        ),
+    log:
+        f"{ROOT}/evaluate/logs/evaluate.log",
+    benchmark:
+        f"{ROOT}/evaluate/benchmarks/evaluate.tsv"
+    resources:
+        mem_mb=2048,
+    shell:
+        "tessera evaluate --settings {params.settings:q} {params.truth} --volume {input.volume} "
+        "{params.models} --out {params.folder} > {log} 2>&1"

@@ -1,0 +1,106 @@
+"""label: connected components whose ids are global, in four passes.
+
+local (a batch) -> merge (one job) -> relabel (a batch) -> finish
+"""
+
+
+localrules:
+    label_store,
+
+
+rule label_store:
+    input:
+        seams=f"{ROOT}/predict/{{model}}/seams.json",
+        store=f"{ROOT}/predict/{{model}}/store.json",
+    output:
+        f"{ROOT}/label/{{model}}/{{cls}}/store.json",
+    params:
+        settings=settings("label"),
+        folder=f"{ROOT}/label/{{model}}/{{cls}}",
+        batches=LABEL_BATCHES,
+    log:
+        f"{ROOT}/label/logs/{{model}}_{{cls}}_store.log",
+    shell:
+        "tessera label store --settings {params.settings:q} --class {wildcards.cls} "
+        "--prediction {input.store} --batches {params.batches} --out {params.folder} "
+        "> {log} 2>&1"
+
+
+rule label_local:
+    input:
+        f"{ROOT}/label/{{model}}/{{cls}}/store.json",
+    output:
+        update(f"{ROOT}/label/{{model}}/{{cls}}/local/records/{{batch}}.json"),
+    params:
+        folder=f"{ROOT}/label/{{model}}/{{cls}}",
+        batches=LABEL_BATCHES,
+        launch=launch,
+    log:
+        f"{ROOT}/label/logs/{{model}}_{{cls}}_local_{{batch}}.log",
+    benchmark:
+        f"{ROOT}/label/benchmarks/{{model}}_{{cls}}_local_{{batch}}.tsv"
+    resources:
+        tasks=1,
+        mem_mb=1024,
+    shell:
+        "{params.launch}tessera label local --batch {wildcards.batch} --of {params.batches} "
+        "{params.folder} --ranks {resources.tasks} > {log} 2>&1"
+
+
+rule label_merge:
+    input:
+        lambda wildcards: records(
+            f"{ROOT}/label/{wildcards.model}/{wildcards.cls}/local", LABEL_BATCHES
+        ),
+    output:
+        f"{ROOT}/label/{{model}}/{{cls}}/merge.npz",
+    params:
+        folder=f"{ROOT}/label/{{model}}/{{cls}}",
+    log:
+        f"{ROOT}/label/logs/{{model}}_{{cls}}_merge.log",
+    benchmark:
+        f"{ROOT}/label/benchmarks/{{model}}_{{cls}}_merge.tsv"
+    resources:
+        mem_mb=2048,
+    shell:
+        "tessera label merge {params.folder} > {log} 2>&1"
+
+
+rule label_relabel:
+    input:
+        f"{ROOT}/label/{{model}}/{{cls}}/merge.npz",
+    output:
+        update(f"{ROOT}/label/{{model}}/{{cls}}/records/{{batch}}.json"),
+    params:
+        folder=f"{ROOT}/label/{{model}}/{{cls}}",
+        batches=LABEL_BATCHES,
+        launch=launch,
+    log:
+        f"{ROOT}/label/logs/{{model}}_{{cls}}_relabel_{{batch}}.log",
+    benchmark:
+        f"{ROOT}/label/benchmarks/{{model}}_{{cls}}_relabel_{{batch}}.tsv"
+    resources:
+        tasks=1,
+        mem_mb=1024,
+    shell:
+        "{params.launch}tessera label relabel --batch {wildcards.batch} --of {params.batches} "
+        "{params.folder} --ranks {resources.tasks} > {log} 2>&1"
+
+
+rule label_finish:
+    input:
+        lambda wildcards: records(
+            f"{ROOT}/label/{wildcards.model}/{wildcards.cls}", LABEL_BATCHES
+        ),
+    output:
+        f"{ROOT}/label/{{model}}/{{cls}}/labels.json",
+    params:
+        folder=f"{ROOT}/label/{{model}}/{{cls}}",
+    log:
+        f"{ROOT}/label/logs/{{model}}_{{cls}}_finish.log",
+    benchmark:
+        f"{ROOT}/label/benchmarks/{{model}}_{{cls}}_finish.tsv"
+    resources:
+        mem_mb=1024,
+    shell:
+        "tessera label finish {params.folder} > {log} 2>&1"

@@ -1,0 +1,61 @@
+"""predict: a model over a volume, block by block; a job a batch of blocks."""
+
+
+localrules:
+    predict_store,
+
+
+rule predict_store:
+    input:
+        volume=VOLUME,
+        model=f"{ROOT}/train/{{model}}/model.json",
+    output:
+        f"{ROOT}/predict/{{model}}/store.json",
+    params:
+        settings=settings("predict"),
+        bundle=f"{ROOT}/train/{{model}}",
+        folder=f"{ROOT}/predict/{{model}}",
+        batches=PREDICT_BATCHES,
+    log:
+        f"{ROOT}/predict/logs/{{model}}_store.log",
+    shell:
+        "tessera predict store --settings {params.settings:q} --volume {input.volume} "
+        "--model {params.bundle} --batches {params.batches} --out {params.folder} > {log} 2>&1"
+
+
+rule predict:
+    input:
+        f"{ROOT}/predict/{{model}}/store.json",
+    output:
+        update(f"{ROOT}/predict/{{model}}/records/{{batch}}.json"),
+    params:
+        folder=f"{ROOT}/predict/{{model}}",
+        batches=PREDICT_BATCHES,
+        launch=launch,
+    log:
+        f"{ROOT}/predict/logs/{{model}}_{{batch}}.log",
+    benchmark:
+        f"{ROOT}/predict/benchmarks/{{model}}_{{batch}}.tsv"
+    resources:
+        tasks=1,
+        mem_mb=3072,
+    shell:
+        "{params.launch}tessera predict run --batch {wildcards.batch} --of {params.batches} "
+        "{params.folder} --ranks {resources.tasks} > {log} 2>&1"
+
+
+rule predict_finish:
+    input:
+        lambda wildcards: records(f"{ROOT}/predict/{wildcards.model}", PREDICT_BATCHES),
+    output:
+        f"{ROOT}/predict/{{model}}/seams.json",
+    params:
+        folder=f"{ROOT}/predict/{{model}}",
+    log:
+        f"{ROOT}/predict/logs/{{model}}_finish.log",
+    benchmark:
+        f"{ROOT}/predict/benchmarks/{{model}}_finish.tsv"
+    resources:
+        mem_mb=2048,
+    shell:
+        "tessera predict finish {params.folder} > {log} 2>&1"

@@ -1,0 +1,22 @@
+"""recon: one raw scan to one reconstructed tile; a job a tile."""
+
+
+rule recon:
+    input:
+        lambda wildcards: SCANS[wildcards.tile],
+    output:
+        update(f"{ROOT}/recon/{{tile}}/records/0000.json"),
+    params:
+        settings=settings("recon"),
+        folder=f"{ROOT}/recon/{{tile}}",
+        launch=launch,
+    log:
+        f"{ROOT}/recon/logs/{{tile}}.log",
+    benchmark:
+        f"{ROOT}/recon/benchmarks/{{tile}}.tsv"
+    resources:
+        tasks=1,
+        mem_mb=2048,
+    shell:
+        "{params.launch}tessera recon --settings {params.settings:q} {input} {params.folder} "
+        "--ranks {resources.tasks} > {log} 2>&1"

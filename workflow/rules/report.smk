@@ -1,0 +1,25 @@
+"""report: one self-contained page of all of the above."""
+
+
+rule report:
+    input:
+        metrics=f"{ROOT}/evaluate/metrics.json",
+        tables=[
+            f"{ROOT}/analyse/{model}/{cls}.json"
+            for model, classes in OBJECTS.items()
+            for cls in classes
+        ],
+    output:
+        f"{ROOT}/report/index.html",
+    params:
+        settings=settings("report"),
+        root=ROOT,
+    log:
+        f"{ROOT}/report/logs/report.log",
+    benchmark:
+        f"{ROOT}/report/benchmarks/report.tsv"
+    resources:
+        mem_mb=2048,
+    shell:
+        "tessera report --settings {params.settings:q} --results {params.root} --out {output} "
+        "> {log} 2>&1"

@@ -1,0 +1,32 @@
+"""train: volumes and labels to one model bundle, on N Horovod ranks."""
+
+
+rule train:
+    input:
+        volume=VOLUME,
+        truth=lambda wildcards: (
+            [] if CONFIG.models[wildcards.model].labels else f"{ROOT}/simulate/truth.json"
+        ),
+        labels=lambda wildcards: [s.path for s in CONFIG.models[wildcards.model].labels],
+    output:
+        f"{ROOT}/train/{{model}}/model.safetensors",
+        f"{ROOT}/train/{{model}}/model.json",
+    params:
+        settings=model_settings,
+        folder=f"{ROOT}/train/{{model}}",
+        truth=lambda wildcards, input: (
+            f"--truth {ROOT}/simulate/truth.zarr" if input.truth else ""
+        ),
+        launch=launch,
+    log:
+        f"{ROOT}/train/logs/{{model}}.log",
+    benchmark:
+        f"{ROOT}/train/benchmarks/{{model}}.tsv"
+    threads: 2
+    resources:
+        tasks=2,
+        mem_mb=4096,
+    shell:
+        "{params.launch}tessera train {wildcards.model} --settings {params.settings:q} "
+        "--volume {input.volume} {params.truth} --out {params.folder} "
+        "--ranks {resources.tasks} > {log} 2>&1"
