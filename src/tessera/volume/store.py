@@ -169,19 +169,24 @@ def create_volume(
 ) -> Volume:
     """Make an empty volume in place of whatever is at ``path``.
 
-    One process does this, before any block is worked on.
+    One process does this, before any block is worked on. A volume with the very same layout and
+    provenance is left as it is: its shards stand in records, which are checked before they are
+    believed, so a rerun finds what is done.
 
     Args:
         path: folder of the OME-Zarr group.
         layout: shape, type, spacing, shards.
-        provenance: what made it (version, settings, hashes of inputs); kept in the metadata.
+        provenance: what made it (version, settings, key of the inputs); kept in the metadata.
     """
     path = Path(path)
+    attributes = _metadata(layout, provenance)
     with write_errors(path):
+        if _same(path, layout, attributes):
+            return Volume(path)
         if path.exists():
             shutil.rmtree(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        group = zarr.create_group(path, zarr_format=3, attributes=_metadata(layout, provenance))
+        group = zarr.create_group(path, zarr_format=3, attributes=attributes)
         channels = (len(layout.channels),) if layout.channels else ()
         for level in range(layout.levels):
             group.create_array(
@@ -195,6 +200,20 @@ def create_volume(
                 dimension_names=(("c",) if channels else ()) + ("z", "y", "x"),
             )
     return Volume(path)
+
+
+def _same(path: Path, layout: Layout, attributes: dict[str, Any]) -> bool:
+    """True if the volume at ``path`` would be made just like this."""
+    try:
+        found = Volume(path)
+    except TesseraError:
+        return False
+    return (
+        json.loads(json.dumps(attributes)) == found.attributes
+        and found.levels == layout.levels
+        and (found.shape, found.chunk, found.shard) == (layout.shape, layout.chunk, layout.shard)
+        and found.dtype == layout.dtype
+    )
 
 
 def open_volume(path: str | Path, level: int = 0) -> Volume:
