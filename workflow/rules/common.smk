@@ -1,5 +1,6 @@
 """What all rules share: the settings, checked before the first job, and how a job is launched."""
 
+import os
 import re
 import shlex
 import sys
@@ -8,6 +9,11 @@ from tessera import layout
 from tessera.check import check_config
 from tessera.config import parse_config, section_json
 from tessera.errors import TesseraError
+
+# Jobs call `tessera` and `mpiexec` of the environment that runs Snakemake.
+os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+if os.geteuid() == 0:  # Open MPI refuses root unless told; in a container there is no one else
+    os.environ |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
 try:
     CONFIG = parse_config(config)

@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 _TO_DESK, _ANSWER = 71, 72  # message tags
 _ASK, _DONE, _BYE = "ask", "done", "bye"
@@ -44,7 +44,7 @@ class HandOut:
         self._lock = threading.Lock()
         self._desk: threading.Thread | None = None
 
-    def __enter__(self) -> HandOut:
+    def __enter__(self) -> Self:
         if self._comm is not None and self._is_root:
             self._desk = threading.Thread(target=self._serve, name="desk", daemon=True)
             self._desk.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 
@@ -52,7 +53,7 @@ class Progress:
 
 
 def _clock(seconds: float) -> str:
-    if seconds != seconds:
+    if math.isnan(seconds):
         return "?"
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)

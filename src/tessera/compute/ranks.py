@@ -6,11 +6,14 @@ that one process needs no MPI.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 from typing import Any
 
 from tessera.errors import TesseraError
 
+_PR_SET_PDEATHSIG = 1
 _LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID")
 
 
@@ -37,7 +40,22 @@ def world(expected: int) -> Any | None:
             f"{comm.Get_size()}; start it with the launcher of the MPI that tessera was built with "
             f"(mpiexec -n {expected}, or srun --mpi=pmix), and give --ranks to match"
         )
-    return comm if expected > 1 else None
+    if expected == 1:
+        return None
+    _die_with_the_launcher()
+    return comm
+
+
+def _die_with_the_launcher() -> None:
+    """Ask the kernel to end this rank when its launcher is gone.
+
+    An MPI launcher that is killed outright (kill -9, out of memory) leaves its ranks running;
+    they would go on for hours beside the rerun.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    prctl = getattr(libc, "prctl", None)
+    if prctl is not None:  # Linux
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def rank_of(comm: Any | None) -> int:

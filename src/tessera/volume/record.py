@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -147,7 +148,7 @@ def _write_lines(path: Path, content: Record) -> None:
 def atomic_write(path: Path, text: str) -> None:
     """Write a small text file so that a reader sees the old one or the new one, never half."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         with open(partial, "w") as file:
             file.write(text)

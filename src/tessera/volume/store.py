@@ -210,7 +210,7 @@ def _same(path: Path, layout: Layout, attributes: dict[str, Any]) -> bool:
         return False
     return (
         json.loads(json.dumps(attributes)) == found.attributes
-        and found.levels == layout.levels
+        and all((path / str(n) / "zarr.json").is_file() for n in range(layout.levels))
         and (found.shape, found.chunk, found.shard) == (layout.shape, layout.chunk, layout.shard)
         and found.dtype == layout.dtype
     )
