@@ -60,7 +60,12 @@ def records(folder, count):
     return [f"{folder}/records/{number:04d}.json" for number in range(count)]
 
 
+# On one machine; a cluster's profile names its own as the resource `mpi`. Jobs beside each other
+# would otherwise bind their ranks to the same first cores.
+MPIEXEC = "mpiexec --oversubscribe --bind-to none"
+
+
 def launch(wildcards, resources):
     """What stands before the command: nothing for one process, the MPI launcher for ranks."""
     ranks = int(resources.get("tasks", 1))
-    return "" if ranks == 1 else f"{resources.get('mpi', 'mpiexec')} -n {ranks} "
+    return "" if ranks == 1 else f"{resources.get('mpi', MPIEXEC)} -n {ranks} "
