@@ -7,15 +7,16 @@ rule analyse:
     output:
         f"{ROOT}/analyse/{{model}}/{{cls}}.csv",
         f"{ROOT}/analyse/{{model}}/{{cls}}.json",
-    params:
-        settings=settings("analyse"),
-        folder=f"{ROOT}/analyse/{{model}}",
     log:
         f"{ROOT}/analyse/logs/{{model}}_{{cls}}.log",
     benchmark:
         f"{ROOT}/analyse/benchmarks/{{model}}_{{cls}}.tsv"
     resources:
         mem_mb=2048,
+    params:
+        launch=launch,
+        settings=settings("analyse"),
+        folder=f"{ROOT}/analyse/{{model}}",
     shell:
-        "tessera analyse --settings {params.settings:q} --labels {input} --out {params.folder} "
+        "{params.launch}tessera analyse --settings {params.settings:q} --labels {input} --out {params.folder} "
         "> {log} 2>&1"

@@ -11,8 +11,12 @@ from tessera.config import parse_config, section_json
 from tessera.errors import TesseraError
 
 # Jobs call `tessera` and `mpiexec` of the environment that runs Snakemake.
-os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
-if os.geteuid() == 0:  # Open MPI refuses root unless told; in a container there is no one else
+os.environ["PATH"] = os.pathsep.join(
+    [os.path.dirname(sys.executable), os.environ["PATH"]]
+)
+if (
+    os.geteuid() == 0
+):  # Open MPI refuses root unless told; in a container there is no one else
     os.environ |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
 try:
@@ -22,7 +26,9 @@ try:
     if workflow.is_main_process:
         check_config(CONFIG)
     MOSAIC_BATCHES = layout.batches(CONFIG, CONFIG.mosaic.batches, CONFIG.mosaic.shard)
-    PREDICT_BATCHES = layout.batches(CONFIG, CONFIG.predict.batches, CONFIG.predict.block)
+    PREDICT_BATCHES = layout.batches(
+        CONFIG, CONFIG.predict.batches, CONFIG.predict.block
+    )
     LABEL_BATCHES = layout.batches(CONFIG, CONFIG.label.batches, CONFIG.label.block)
 except TesseraError as error:
     print(f"tessera: {error}", file=sys.stderr)
@@ -66,6 +72,16 @@ MPIEXEC = "mpiexec --oversubscribe --bind-to none"
 
 
 def launch(wildcards, resources):
-    """What stands before the command: nothing for one process, the MPI launcher for ranks."""
+    """What stands before a command: a site's modules and scratch, and MPI's launcher for ranks.
+
+    All three come from the profile, as the resources `modules`, `scratch` and `mpi`.
+    """
+    before = ""
+    if modules := resources.get("modules"):
+        before += f"module load {modules} && "
+    if scratch := resources.get("scratch"):
+        before += f"export TMPDIR={scratch} && "
     ranks = int(resources.get("tasks", 1))
-    return "" if ranks == 1 else f"{resources.get('mpi', MPIEXEC)} -n {ranks} "
+    return before + (
+        "" if ranks == 1 else f"{resources.get('mpi', MPIEXEC)} -n {ranks} "
+    )

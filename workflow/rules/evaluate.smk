@@ -29,7 +29,14 @@ rule evaluate:
         given=[s.path for model in CONFIG.models.values() for s in model.labels],
     output:
         f"{ROOT}/evaluate/metrics.json",
+    log:
+        f"{ROOT}/evaluate/logs/evaluate.log",
+    benchmark:
+        f"{ROOT}/evaluate/benchmarks/evaluate.tsv"
+    resources:
+        mem_mb=2048,
     params:
+        launch=launch,
         settings=settings("evaluate"),
         folder=f"{ROOT}/evaluate",
         truth=truth_options,
@@ -37,16 +44,11 @@ rule evaluate:
             f"--model {name} --model-settings {shlex.quote(section_json(model))} "
             f"--prediction {ROOT}/predict/{name}/store.json "
             + " ".join(
-                f"--labels {cls}={ROOT}/label/{name}/{cls}/labels.json" for cls in OBJECTS[name]
+                f"--labels {cls}={ROOT}/label/{name}/{cls}/labels.json"
+                for cls in OBJECTS[name]
             )
             for name, model in CONFIG.models.items()
         ),
-    log:
-        f"{ROOT}/evaluate/logs/evaluate.log",
-    benchmark:
-        f"{ROOT}/evaluate/benchmarks/evaluate.tsv"
-    resources:
-        mem_mb=2048,
     shell:
-        "tessera evaluate --settings {params.settings:q} {params.truth} --volume {input.volume} "
+        "{params.launch}tessera evaluate --settings {params.settings:q} {params.truth} --volume {input.volume} "
         "{params.models} --out {params.folder} > {log} 2>&1"

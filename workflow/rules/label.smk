@@ -14,12 +14,12 @@ rule label_store:
         store=f"{ROOT}/predict/{{model}}/store.json",
     output:
         f"{ROOT}/label/{{model}}/{{cls}}/store.json",
+    log:
+        f"{ROOT}/label/logs/{{model}}_{{cls}}_store.log",
     params:
         settings=settings("label"),
         folder=f"{ROOT}/label/{{model}}/{{cls}}",
         batches=LABEL_BATCHES,
-    log:
-        f"{ROOT}/label/logs/{{model}}_{{cls}}_store.log",
     shell:
         "tessera label store --settings {params.settings:q} --class {wildcards.cls} "
         "--prediction {input.store} --batches {params.batches} --out {params.folder} "
@@ -31,10 +31,6 @@ rule label_local:
         f"{ROOT}/label/{{model}}/{{cls}}/store.json",
     output:
         update(f"{ROOT}/label/{{model}}/{{cls}}/local/records/{{batch}}.json"),
-    params:
-        folder=f"{ROOT}/label/{{model}}/{{cls}}",
-        batches=LABEL_BATCHES,
-        launch=launch,
     log:
         f"{ROOT}/label/logs/{{model}}_{{cls}}_local_{{batch}}.log",
     benchmark:
@@ -42,6 +38,10 @@ rule label_local:
     resources:
         tasks=1,
         mem_mb=1024,
+    params:
+        folder=f"{ROOT}/label/{{model}}/{{cls}}",
+        batches=LABEL_BATCHES,
+        launch=launch,
     shell:
         "{params.launch}tessera label local --batch {wildcards.batch} --of {params.batches} "
         "{params.folder} --ranks {resources.tasks} > {log} 2>&1"
@@ -54,16 +54,17 @@ rule label_merge:
         ),
     output:
         f"{ROOT}/label/{{model}}/{{cls}}/merge.npz",
-    params:
-        folder=f"{ROOT}/label/{{model}}/{{cls}}",
     log:
         f"{ROOT}/label/logs/{{model}}_{{cls}}_merge.log",
     benchmark:
         f"{ROOT}/label/benchmarks/{{model}}_{{cls}}_merge.tsv"
     resources:
         mem_mb=2048,
+    params:
+        launch=launch,
+        folder=f"{ROOT}/label/{{model}}/{{cls}}",
     shell:
-        "tessera label merge {params.folder} > {log} 2>&1"
+        "{params.launch}tessera label merge {params.folder} > {log} 2>&1"
 
 
 rule label_relabel:
@@ -71,10 +72,6 @@ rule label_relabel:
         f"{ROOT}/label/{{model}}/{{cls}}/merge.npz",
     output:
         update(f"{ROOT}/label/{{model}}/{{cls}}/records/{{batch}}.json"),
-    params:
-        folder=f"{ROOT}/label/{{model}}/{{cls}}",
-        batches=LABEL_BATCHES,
-        launch=launch,
     log:
         f"{ROOT}/label/logs/{{model}}_{{cls}}_relabel_{{batch}}.log",
     benchmark:
@@ -82,6 +79,10 @@ rule label_relabel:
     resources:
         tasks=1,
         mem_mb=1024,
+    params:
+        folder=f"{ROOT}/label/{{model}}/{{cls}}",
+        batches=LABEL_BATCHES,
+        launch=launch,
     shell:
         "{params.launch}tessera label relabel --batch {wildcards.batch} --of {params.batches} "
         "{params.folder} --ranks {resources.tasks} > {log} 2>&1"
@@ -94,13 +95,14 @@ rule label_finish:
         ),
     output:
         f"{ROOT}/label/{{model}}/{{cls}}/labels.json",
-    params:
-        folder=f"{ROOT}/label/{{model}}/{{cls}}",
     log:
         f"{ROOT}/label/logs/{{model}}_{{cls}}_finish.log",
     benchmark:
         f"{ROOT}/label/benchmarks/{{model}}_{{cls}}_finish.tsv"
     resources:
         mem_mb=1024,
+    params:
+        launch=launch,
+        folder=f"{ROOT}/label/{{model}}/{{cls}}",
     shell:
-        "tessera label finish {params.folder} > {log} 2>&1"
+        "{params.launch}tessera label finish {params.folder} > {log} 2>&1"

@@ -5,11 +5,6 @@ if CONFIG.volume:
     rule mosaic_import:
         output:
             VOLUME,
-        params:
-            settings=settings("mosaic"),
-            source=section_json(CONFIG.volume),
-            folder=f"{ROOT}/mosaic",
-            launch=launch,
         log:
             f"{ROOT}/mosaic/logs/import.log",
         benchmark:
@@ -17,6 +12,11 @@ if CONFIG.volume:
         resources:
             tasks=1,
             mem_mb=2048,
+        params:
+            settings=settings("mosaic"),
+            source=section_json(CONFIG.volume),
+            folder=f"{ROOT}/mosaic",
+            launch=launch,
         shell:
             "{params.launch}tessera mosaic import --settings {params.settings:q} "
             "--source {params.source:q} {params.folder} --ranks {resources.tasks} > {log} 2>&1"
@@ -31,17 +31,18 @@ else:
             [f"{ROOT}/recon/{tile}/records/0000.json" for tile in SCANS],
         output:
             f"{ROOT}/mosaic/positions.json",
-        params:
-            settings=settings("mosaic"),
-            tiles=[f"{ROOT}/recon/{tile}" for tile in SCANS],
         log:
             f"{ROOT}/mosaic/logs/register.log",
         benchmark:
             f"{ROOT}/mosaic/benchmarks/register.tsv"
         resources:
             mem_mb=4096,
+        params:
+            launch=launch,
+            settings=settings("mosaic"),
+            tiles=[f"{ROOT}/recon/{tile}" for tile in SCANS],
         shell:
-            "tessera mosaic register --settings {params.settings:q} --out {output} "
+            "{params.launch}tessera mosaic register --settings {params.settings:q} --out {output} "
             "{params.tiles} > {log} 2>&1"
 
     rule mosaic_store:
@@ -49,12 +50,12 @@ else:
             f"{ROOT}/mosaic/positions.json",
         output:
             f"{ROOT}/mosaic/store.json",
+        log:
+            f"{ROOT}/mosaic/logs/store.log",
         params:
             settings=settings("mosaic"),
             folder=f"{ROOT}/mosaic",
             batches=MOSAIC_BATCHES,
-        log:
-            f"{ROOT}/mosaic/logs/store.log",
         shell:
             "tessera mosaic store --settings {params.settings:q} --batches {params.batches} "
             "--out {params.folder} {input} > {log} 2>&1"
@@ -64,10 +65,6 @@ else:
             f"{ROOT}/mosaic/store.json",
         output:
             update(f"{ROOT}/mosaic/records/{{batch}}.json"),
-        params:
-            folder=f"{ROOT}/mosaic",
-            batches=MOSAIC_BATCHES,
-            launch=launch,
         log:
             f"{ROOT}/mosaic/logs/fuse_{{batch}}.log",
         benchmark:
@@ -75,6 +72,10 @@ else:
         resources:
             tasks=1,
             mem_mb=2048,
+        params:
+            folder=f"{ROOT}/mosaic",
+            batches=MOSAIC_BATCHES,
+            launch=launch,
         shell:
             "{params.launch}tessera mosaic fuse --batch {wildcards.batch} --of {params.batches} "
             "{params.folder} --ranks {resources.tasks} > {log} 2>&1"
@@ -84,13 +85,14 @@ else:
             records(f"{ROOT}/mosaic", MOSAIC_BATCHES),
         output:
             VOLUME,
-        params:
-            folder=f"{ROOT}/mosaic",
         log:
             f"{ROOT}/mosaic/logs/finish.log",
         benchmark:
             f"{ROOT}/mosaic/benchmarks/finish.tsv"
         resources:
             mem_mb=2048,
+        params:
+            launch=launch,
+            folder=f"{ROOT}/mosaic",
         shell:
-            "tessera mosaic finish {params.folder} > {log} 2>&1"
+            "{params.launch}tessera mosaic finish {params.folder} > {log} 2>&1"

@@ -11,13 +11,13 @@ rule predict_store:
         model=f"{ROOT}/train/{{model}}/model.json",
     output:
         f"{ROOT}/predict/{{model}}/store.json",
+    log:
+        f"{ROOT}/predict/logs/{{model}}_store.log",
     params:
         settings=settings("predict"),
         bundle=f"{ROOT}/train/{{model}}",
         folder=f"{ROOT}/predict/{{model}}",
         batches=PREDICT_BATCHES,
-    log:
-        f"{ROOT}/predict/logs/{{model}}_store.log",
     shell:
         "tessera predict store --settings {params.settings:q} --volume {input.volume} "
         "--model {params.bundle} --batches {params.batches} --out {params.folder} > {log} 2>&1"
@@ -28,10 +28,6 @@ rule predict:
         f"{ROOT}/predict/{{model}}/store.json",
     output:
         update(f"{ROOT}/predict/{{model}}/records/{{batch}}.json"),
-    params:
-        folder=f"{ROOT}/predict/{{model}}",
-        batches=PREDICT_BATCHES,
-        launch=launch,
     log:
         f"{ROOT}/predict/logs/{{model}}_{{batch}}.log",
     benchmark:
@@ -39,6 +35,10 @@ rule predict:
     resources:
         tasks=1,
         mem_mb=3072,
+    params:
+        folder=f"{ROOT}/predict/{{model}}",
+        batches=PREDICT_BATCHES,
+        launch=launch,
     shell:
         "{params.launch}tessera predict run --batch {wildcards.batch} --of {params.batches} "
         "{params.folder} --ranks {resources.tasks} > {log} 2>&1"
@@ -49,13 +49,14 @@ rule predict_finish:
         lambda wildcards: records(f"{ROOT}/predict/{wildcards.model}", PREDICT_BATCHES),
     output:
         f"{ROOT}/predict/{{model}}/seams.json",
-    params:
-        folder=f"{ROOT}/predict/{{model}}",
     log:
         f"{ROOT}/predict/logs/{{model}}_finish.log",
     benchmark:
         f"{ROOT}/predict/benchmarks/{{model}}_finish.tsv"
     resources:
         mem_mb=2048,
+    params:
+        launch=launch,
+        folder=f"{ROOT}/predict/{{model}}",
     shell:
-        "tessera predict finish {params.folder} > {log} 2>&1"
+        "{params.launch}tessera predict finish {params.folder} > {log} 2>&1"

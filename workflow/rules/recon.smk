@@ -6,10 +6,6 @@ rule recon:
         lambda wildcards: SCANS[wildcards.tile],
     output:
         update(f"{ROOT}/recon/{{tile}}/records/0000.json"),
-    params:
-        settings=settings("recon"),
-        folder=f"{ROOT}/recon/{{tile}}",
-        launch=launch,
     log:
         f"{ROOT}/recon/logs/{{tile}}.log",
     benchmark:
@@ -17,6 +13,10 @@ rule recon:
     resources:
         tasks=1,
         mem_mb=2048,
+    params:
+        settings=settings("recon"),
+        folder=f"{ROOT}/recon/{{tile}}",
+        launch=launch,
     shell:
         "{params.launch}tessera recon --settings {params.settings:q} {input} {params.folder} "
         "--ranks {resources.tasks} > {log} 2>&1"

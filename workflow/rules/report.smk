@@ -11,15 +11,16 @@ rule report:
         ],
     output:
         f"{ROOT}/report/index.html",
-    params:
-        settings=settings("report"),
-        root=ROOT,
     log:
         f"{ROOT}/report/logs/report.log",
     benchmark:
         f"{ROOT}/report/benchmarks/report.tsv"
     resources:
         mem_mb=2048,
+    params:
+        launch=launch,
+        settings=settings("report"),
+        root=ROOT,
     shell:
-        "tessera report --settings {params.settings:q} --results {params.root} --out {output} "
+        "{params.launch}tessera report --settings {params.settings:q} --results {params.root} --out {output} "
         "> {log} 2>&1"

@@ -5,25 +5,27 @@ if CONFIG.simulate:
     rule simulate_truth:
         output:
             f"{ROOT}/simulate/truth.json",
-        params:
-            settings=settings("simulate"),
-            folder=f"{ROOT}/simulate",
         log:
             f"{ROOT}/simulate/logs/truth.log",
         benchmark:
             f"{ROOT}/simulate/benchmarks/truth.tsv"
+        params:
+            launch=launch,
+            settings=settings("simulate"),
+            folder=f"{ROOT}/simulate",
         shell:
-            "tessera simulate truth --settings {params.settings:q} {params.folder} > {log} 2>&1"
+            "{params.launch}tessera simulate truth --settings {params.settings:q} {params.folder} > {log} 2>&1"
 
     rule simulate_scan:
         output:
             f"{ROOT}/simulate/{{tile}}.h5",
-        params:
-            settings=settings("simulate"),
         log:
             f"{ROOT}/simulate/logs/{{tile}}.log",
         benchmark:
             f"{ROOT}/simulate/benchmarks/{{tile}}.tsv"
+        params:
+            launch=launch,
+            settings=settings("simulate"),
         shell:
-            "tessera simulate scan --settings {params.settings:q} --tile {wildcards.tile} "
+            "{params.launch}tessera simulate scan --settings {params.settings:q} --tile {wildcards.tile} "
             "{output} > {log} 2>&1"

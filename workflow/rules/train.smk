@@ -5,19 +5,14 @@ rule train:
     input:
         volume=VOLUME,
         truth=lambda wildcards: (
-            [] if CONFIG.models[wildcards.model].labels else f"{ROOT}/simulate/truth.json"
+            []
+            if CONFIG.models[wildcards.model].labels
+            else f"{ROOT}/simulate/truth.json"
         ),
         labels=lambda wildcards: [s.path for s in CONFIG.models[wildcards.model].labels],
     output:
         f"{ROOT}/train/{{model}}/model.safetensors",
         f"{ROOT}/train/{{model}}/model.json",
-    params:
-        settings=model_settings,
-        folder=f"{ROOT}/train/{{model}}",
-        truth=lambda wildcards, input: (
-            f"--truth {ROOT}/simulate/truth.zarr" if input.truth else ""
-        ),
-        launch=launch,
     log:
         f"{ROOT}/train/logs/{{model}}.log",
     benchmark:
@@ -26,6 +21,13 @@ rule train:
     resources:
         tasks=2,
         mem_mb=4096,
+    params:
+        settings=model_settings,
+        folder=f"{ROOT}/train/{{model}}",
+        truth=lambda wildcards, input: (
+            f"--truth {ROOT}/simulate/truth.zarr" if input.truth else ""
+        ),
+        launch=launch,
     shell:
         "{params.launch}tessera train {wildcards.model} --settings {params.settings:q} "
         "--volume {input.volume} {params.truth} --out {params.folder} "
