@@ -59,6 +59,13 @@ class BoxSetting(Section):
     start: tuple[int, int, int] = (0, 0, 0)
     stop: tuple[int | None, int | None, int | None] = (None, None, None)
 
+    def overlaps(self, other: BoxSetting) -> bool:
+        """True if the boxes share a voxel, whatever the volume's size."""
+        return all(
+            (b is None or c < b) and (d is None or a < d)
+            for a, b, c, d in zip(self.start, self.stop, other.start, other.stop, strict=True)
+        )
+
 
 # --- stages -----------------------------------------------------------------------------------
 
@@ -154,11 +161,40 @@ class Mosaic(Section):
 
 
 class TrainSplit(Section):
-    """Boxes for training, validation and test. They may not overlap."""
+    """Boxes for training, validation and test. A box may not overlap one of another use."""
 
-    train: tuple[BoxSetting, ...] = ()
+    train: tuple[BoxSetting, ...] = Field((), description="empty: the whole volume")
     validation: tuple[BoxSetting, ...] = ()
     test: tuple[BoxSetting, ...] = ()
+
+    @model_validator(mode="after")
+    def _apart(self) -> TrainSplit:
+        used = [(n, b) for n in ("train", "validation", "test") for b in getattr(self, n)]
+        for i, (name, box) in enumerate(used):
+            for other_name, other in used[i + 1 :]:
+                if name != other_name and box.overlaps(other):
+                    raise ValueError(
+                        f"the {name} box from {box.start} and the {other_name} box from "
+                        f"{other.start} overlap; move one so that no voxel has two uses"
+                    )
+        if not self.train and (self.validation or self.test):
+            raise ValueError(
+                "validation or test boxes are given without train boxes, and training would take "
+                "the whole volume; give train boxes that leave them out"
+            )
+        return self
+
+
+class Augment(Section):
+    """How often (0 to 1) a training sample is varied in each way."""
+
+    symmetries: bool = Field(True, description="reflections, and turns by 90 degrees of equal axes")
+    contrast: Fraction = Field(0.5, description="contrast, brightness and gamma")
+    noise: Fraction = 0.3
+    blur: Fraction = 0.1
+    sharpen: Fraction = 0.1
+    warp: Fraction = Field(0.15, description="free rotation, scaling and elastic deformation")
+    missing: Fraction = Field(0.0, description="slices that are missing, as in serial sections")
 
 
 class Model(Section):
@@ -175,18 +211,46 @@ class Model(Section):
     )
     patch: Size = (64, 64, 64)
     batch: Annotated[int, Field(gt=0)] = Field(2, description="samples a rank and step")
+    accumulate: Annotated[int, Field(gt=0)] = Field(
+        1, description="batches whose gradients are summed for one step"
+    )
     steps: Annotated[int, Field(gt=0)] = 400
     learning_rate: Positive = 2e-3
-    lr_scaling: Literal["auto", "linear", "sqrt", "none"] = "auto"
+    lr_scaling: Literal["auto", "linear", "sqrt", "none"] = Field(
+        "auto", description="with the number of ranks; auto: linear to 16, square root beyond"
+    )
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     loss: Literal["dice+ce", "ce", "dice", "soft-margin"] = "dice+ce"
     class_weights: Literal["none", "median-frequency"] = "none"
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    augment: bool = True
+    augment: Augment = Augment()
     checkpoint_every: Annotated[int, Field(gt=0)] = 100
     validate_every: Annotated[int, Field(gt=0)] = 100
+    early_stop: Annotated[int, Field(gt=0)] | None = Field(
+        None, description="validations without a better score after which training ends"
+    )
+    compression: Literal["none", "fp16", "bf16"] = Field(
+        "none", description="of gradients on their way between ranks"
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _named(self) -> Model:
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"the classes {list(self.classes)} name one twice; name each once")
+        for source in self.labels:
+            if source.instances_of is not None and source.instances_of not in self.classes:
+                raise ValueError(
+                    f"labels of '{source.instances_of}' in {source.path} are none of the classes "
+                    f"{list(self.classes)}; name it under classes"
+                )
+        if self.target == "classes" and self.net != "ffn" and len(self.classes) < 2:
+            raise ValueError(
+                f"classes {list(self.classes)} leave nothing to tell apart; name the background "
+                "and at least one class"
+            )
+        return self
 
 
 class Predict(Section):

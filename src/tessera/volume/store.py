@@ -100,26 +100,33 @@ class Volume:
         """What made this volume: version, settings, inputs."""
         return dict(self.attributes.get("tessera", {}).get("provenance", {}))
 
-    def read(self, box: Box) -> np.ndarray:
+    def read(self, box: Box, channel: int | None = None) -> np.ndarray:
         """Return the voxels of ``box``; beyond the volume's edge it mirrors.
 
         The mirror is that of the volume, without repeating the edge voxel, so what a block sees
         beyond the edge does not depend on the block.
 
+        Args:
+            box: what to read.
+            channel: read this channel alone (each has its own chunks); None reads all.
+
         Returns:
-            array of ``box.shape`` (z, y, x), channels first where there are any.
+            array of ``box.shape`` (z, y, x), channels first where there are any and all are read.
         """
+        # A slice, not a number: zarrs cannot read some boxes of one voxel's width otherwise.
+        lead: Any = ... if channel is None else slice(channel, channel + 1)
         if Box.whole(self.shape).contains(box):
-            return np.asarray(self._read[(..., *box.slices)])
+            data = np.asarray(self._read[(lead, *box.slices)])
+            return data if channel is None else data[0]
         wanted = [
             mirror(np.arange(a, b), n)
             for a, b, n in zip(box.start, box.stop, self.shape, strict=True)
         ]
         inner = tuple(slice(int(i.min()), int(i.max()) + 1) for i in wanted)
-        data = np.asarray(self._read[(..., *inner)])
+        data = np.asarray(self._read[(lead, *inner)])
         for axis, (index, part) in enumerate(zip(wanted, inner, strict=True), start=-3):
             data = np.take(data, index - part.start, axis=axis)
-        return data
+        return data if channel is None else data[0]
 
     def write(self, box: Box, data: np.ndarray) -> None:
         """Write the voxels of ``box``, which must be whole shards.

@@ -1,0 +1,1 @@
+"""From global labels to measured objects: tables, counts, shapes and surfaces."""

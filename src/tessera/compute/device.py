@@ -1,0 +1,93 @@
+"""The device that a process computes on, its precision and its threads."""
+
+from __future__ import annotations
+
+import functools
+import os
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tessera.errors import TesseraError
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_BF16_FLAGS = {"amx_bf16", "avx512_bf16"}
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where tensors live and in which type networks compute.
+
+    Attributes:
+        device: torch device.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+    """
+
+    device: torch.device
+    precision: str
+
+    @property
+    def is_gpu(self) -> bool:
+        """True on a CUDA (or ROCm) device."""
+        return self.device.type == "cuda"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type in which networks compute."""
+        return _DTYPES[self.precision]
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Context in which convolutions run in the chosen precision; nothing for fp32."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.precision != "fp32")
+
+
+@functools.cache
+def cpu_has_bf16() -> bool:
+    """True if the processor multiplies bf16 matrices itself; emulation would be slower."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return bool(_BF16_FLAGS & set(flags.split()))
+
+
+def choose(precision: str = "auto", local_rank: int = 0) -> Device:
+    """Return this process's device: a GPU of its own if there is one, else the CPU.
+
+    Args:
+        precision: ``auto`` takes bf16 where the hardware has it, else fp32.
+        local_rank: this process's place on its node, which chooses the GPU.
+
+    Raises:
+        TesseraError: if fp16 is asked of a CPU.
+    """
+    if torch.cuda.is_available():
+        device = torch.device("cuda", local_rank % torch.cuda.device_count())
+        torch.cuda.set_device(device)
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        device = torch.device("cpu")
+        native = cpu_has_bf16()
+        if precision == "fp16":
+            raise TesseraError("precision fp16 needs a GPU, and there is none; take auto or fp32")
+    if precision == "auto":
+        precision = "bf16" if native else "fp32"
+    return Device(device, precision)
+
+
+def set_threads(local_ranks: int = 1) -> int:
+    """Give this process its share of the node's cores and return how many threads that is.
+
+    ``OMP_NUM_THREADS`` wins. Cores that the launcher bound the process to are its own already.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked) > 0:
+        count = int(asked)
+    else:
+        mine, all_cores = len(os.sched_getaffinity(0)), os.cpu_count() or 1
+        count = mine if mine < all_cores else max(1, mine // local_ranks)
+    torch.set_num_threads(count)
+    return count

@@ -1,0 +1,121 @@
+"""Horovod, thinly: the ranks of a training, and the three things that they do together.
+
+A single process never imports Horovod. Everything goes through one :class:`Team`, so the code of a
+training is the same for one process and for many.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tessera.errors import TesseraError
+
+_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "HOROVOD_SIZE")
+_COMPRESSED = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class Team:
+    """Ranks that train together.
+
+    Attributes:
+        rank: this process's number, from 0.
+        size: how many ranks there are.
+        local_rank: this process's number on its node.
+        local_size: how many ranks are on this node.
+    """
+
+    def __init__(self, hvd: Any | None = None) -> None:
+        self._hvd = hvd
+        self.rank = 0 if hvd is None else int(hvd.rank())
+        self.size = 1 if hvd is None else int(hvd.size())
+        self.local_rank = 0 if hvd is None else int(hvd.local_rank())
+        self.local_size = 1 if hvd is None else int(hvd.local_size())
+
+    @property
+    def is_root(self) -> bool:
+        """True on the one rank that writes."""
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor, name: str) -> Tensor:
+        """Return the sum over ranks; the name is the same on every rank."""
+        if self._hvd is None:
+            return tensor
+        total: Tensor = self._hvd.allreduce(tensor, op=self._hvd.Sum, name=name)
+        return total
+
+    def average(self, tensors: Sequence[Tensor], name: str, compression: str = "none") -> None:
+        """Replace each tensor by its mean over ranks, in place, in one reduction.
+
+        Args:
+            tensors: the same shapes in the same order on each rank.
+            name: the same on every rank.
+            compression: ``fp16`` or ``bf16`` halves what travels.
+        """
+        if self._hvd is None:
+            return
+        flat = torch.cat([t.reshape(-1) for t in tensors])
+        travels = flat.to(_COMPRESSED.get(compression, flat.dtype)) / self.size
+        # Divided before the sum: the sum of many fp16 gradients would overflow.
+        total = self._hvd.allreduce(travels, op=self._hvd.Sum, name=name).to(flat.dtype)
+        at = 0
+        for tensor in tensors:
+            tensor.copy_(total[at : at + tensor.numel()].view_as(tensor))
+            at += tensor.numel()
+
+    def broadcast(self, tensors: Sequence[Tensor], name: str) -> None:
+        """Replace each tensor by rank 0's, in place."""
+        if self._hvd is None:
+            return
+        for number, tensor in enumerate(tensors):
+            self._hvd.broadcast_(tensor, root_rank=0, name=f"{name}.{number}")
+
+    def tell(self, value: Any, name: str) -> Any:
+        """Return rank 0's picklable value on every rank."""
+        return value if self._hvd is None else self._hvd.broadcast_object(value, 0, name=name)
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self._hvd is not None:
+            self._hvd.allreduce(torch.zeros(1), op=self._hvd.Sum, name="barrier")
+
+    def close(self) -> None:
+        """Leave; nothing can be reduced afterwards."""
+        if self._hvd is not None:
+            self._hvd.shutdown()
+            self._hvd = None
+
+
+def join(expected: int) -> Team:
+    """Make the team of all ranks that were started.
+
+    Args:
+        expected: how many ranks there should be; a wrong launcher makes as many lonely ones.
+
+    Raises:
+        TesseraError: if there are more or fewer, or Horovod is needed but not installed.
+    """
+    started = max([int(os.environ.get(name, "1")) for name in _SIZES])
+    if expected == 1 and started == 1:
+        return Team()
+    # A training does few, large reductions: look for them more often than every millisecond.
+    os.environ.setdefault("HOROVOD_CYCLE_TIME", "0.2")
+    try:
+        import horovod.torch as hvd
+    except ImportError as error:
+        raise TesseraError(
+            f"training on {expected} ranks needs Horovod, which cannot be imported ({error}); run "
+            "'make setup', or train on one rank"
+        ) from None
+    hvd.init()
+    if hvd.size() != expected:
+        raise TesseraError(
+            f"this training should be {expected} ranks but finds itself one of {hvd.size()}; start "
+            f"it with 'mpiexec -n {expected}', 'srun --mpi=pmix' or 'horovodrun -np {expected}', "
+            "and give --ranks to match"
+        )
+    return Team(hvd)

@@ -1,0 +1,1 @@
+"""Scores against truth, on boxes that training never saw, with confidence intervals."""

@@ -1,0 +1,1 @@
+"""Predictions to labels: connected components with ids that are global across blocks."""

@@ -1,0 +1,1 @@
+"""Subvolumes that overlap become one volume of global ids."""

@@ -1,0 +1,74 @@
+"""``tessera label``: objects of one class, in four passes.
+
+1. ``local``: connected components inside each block (a batch of blocks a job).
+2. ``merge``: one union-find over what neighbouring blocks share (one job).
+3. ``relabel``: global ids into ``labels.zarr`` (a batch of blocks a job).
+4. ``finish``: sizes, centroids and boxes of the objects.
+
+``store`` comes first and says what all of them follow.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tessera.arguments import add_ranks, add_settings, section
+from tessera.config import Label
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's arguments."""
+    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
+
+    store = steps.add_parser("store", help="lay out the labels of one class")
+    add_settings(store)
+    store.add_argument("--class", dest="name", required=True, metavar="NAME", help="the class")
+    store.add_argument(
+        "--prediction", type=Path, required=True, metavar="FILE", help="predict/<model>/store.json"
+    )
+    store.add_argument("--batches", type=int, default=1, metavar="N", help="batches of blocks")
+    store.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of labels")
+
+    for name, text in (
+        ("local", "first pass: connected components inside the blocks of a batch"),
+        ("relabel", "third pass: global ids into the volume"),
+    ):
+        step = steps.add_parser(name, help=text)
+        step.add_argument("folder", type=Path, help="folder that 'store' laid out")
+        step.add_argument("--batch", type=int, default=0, metavar="I", help="batch, from 0")
+        step.add_argument("--of", type=int, default=1, metavar="N", help="number of batches")
+        add_ranks(step)
+
+    for name, text in (
+        ("merge", "second pass: which fragments are one object"),
+        ("finish", "last pass: sizes, centroids and boxes of the objects"),
+    ):
+        step = steps.add_parser(name, help=text)
+        step.add_argument("folder", type=Path, help="folder that 'store' laid out")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run one step."""
+    from tessera.label import plan
+
+    if args.step == "store":
+        settings = section(args, Label)
+        plan.create(settings, args.name, args.prediction, args.batches, args.out)
+        return 0
+    laid_out = plan.read(args.folder)
+    if args.step in ("local", "relabel"):
+        from tessera.compute.ranks import world
+        from tessera.label.passes import run_local, run_relabel
+
+        run = run_local if args.step == "local" else run_relabel
+        run(laid_out, args.batch, args.of, world(args.ranks))
+    elif args.step == "merge":
+        from tessera.label.merge import merge
+
+        print(f"{merge(laid_out)} objects")
+    else:
+        from tessera.label.finish import finish
+
+        print(f"{finish(laid_out)} objects")
+    return 0

@@ -1,0 +1,173 @@
+"""Fragments: the connected components of one block, and what the merge must know of them.
+
+A block is labelled in its *extended box*: its write box and one voxel more at the high end of each
+axis where there is a neighbour. Two voxels that touch lie both in the extended box of one block
+(along each axis, the block of the lower one), whatever the connectivity; so what touches across
+faces, edges or corners is one fragment of some block, and it only remains to say which fragments
+of neighbours are the same. They are the same where they hold the same voxel: the extended box of
+block C overlaps the write box of its neighbour D = C + d in a plane, line or voxel::
+
+        C . . . | D          d in {0, 1}^3 without (0, 0, 0)
+        C . . . | D          C's ids there: ``high[d]`` of C
+        --------+--          D's ids there: ``low[d]`` of D
+        E . . . | F
+
+Both list the foreground voxels of the overlap in z, y, x order, hence voxel by voxel.
+
+The file of a block is an npz of three arrays: ``objects`` (fragment, 11), ``ids`` (all lists, one
+after the other: low then high, in the order of :data:`OFFSETS`) and ``lengths`` of the lists.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tessera.errors import TesseraError
+from tessera.volume.box import Block, Box, Grid, Triple
+from tessera.volume.store import write_errors
+
+OFFSETS = tuple(Triple(*d) for d in itertools.product((0, 1), repeat=3) if any(d))
+
+# Columns of `objects`. A fragment that lies wholly beyond the write box has no voxels; then FIRST
+# and START are larger, and STOP smaller, than any other's, so that min and max pass over them.
+VOXELS, FIRST, SUM, START, STOP = 0, 1, slice(2, 5), slice(5, 8), slice(8, 11)
+COLUMNS = 11
+_FAR = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class Fragments:
+    """What one block tells the merge.
+
+    Attributes:
+        objects: int64 (fragment, 11), fragment i + 1 in row i, of the voxels in the write box:
+            number of voxels, first voxel (its z, y, x index in the whole volume, flattened),
+            sums of z, y, x, start and stop of the bounding box, all in the volume's coordinates.
+        low: for each of :data:`OFFSETS`, uint32 ids of the foreground on the block's low side.
+        high: the same on the high side, beyond the write box.
+    """
+
+    objects: np.ndarray
+    low: tuple[np.ndarray, ...]
+    high: tuple[np.ndarray, ...]
+
+
+def extended_box(block: Block, shape: Triple) -> Box:
+    """Return the write box and one voxel more at the high ends that are not the volume's."""
+    stop = tuple(min(b + 1, n) for b, n in zip(block.write.stop, shape, strict=True))
+    return Box.of(block.write.start, stop)
+
+
+def label_box(mask: np.ndarray, connectivity: int) -> tuple[np.ndarray, int]:
+    """Label the components of a boolean (z, y, x) array; returns uint32 ids and their number.
+
+    Two-pass labelling of Wu 2005 (doi:10.1117/12.596105) as in cc3d (Silversmith 2021,
+    doi:10.5281/zenodo.5719535).
+    """
+    import cc3d
+
+    if not mask.any():
+        return np.zeros(mask.shape, np.uint32), 0
+    ids, count = cc3d.connected_components(
+        mask.view(np.uint8), connectivity=connectivity, return_N=True, out_dtype=np.uint32
+    )
+    return ids, int(count)
+
+
+def describe(ids: np.ndarray, count: int, block: Block, shape: Triple) -> Fragments:
+    """Measure the fragments of a block.
+
+    Args:
+        ids: uint32 (z, y, x), labels of the block's extended box.
+        count: their number.
+        block: the block; ``shape``: the volume's size.
+    """
+    size = block.write.shape
+    low, high = [], []
+    for offset in OFFSETS:
+        near = tuple(slice(0, 1) if d else slice(0, n) for d, n in zip(offset, size, strict=True))
+        far = tuple(slice(n, n + 1) if d else slice(0, n) for d, n in zip(offset, size, strict=True))
+        before = all(a > 0 for a, d in zip(block.write.start, offset, strict=True) if d)
+        low.append(_foreground(ids[near]) if before else np.zeros(0, np.uint32))
+        high.append(_foreground(ids[far]))
+    z, y, x = size
+    return Fragments(_measure(ids[:z, :y, :x], count, block, shape), tuple(low), tuple(high))
+
+
+def _foreground(ids: np.ndarray) -> np.ndarray:
+    return ids[ids != 0]
+
+
+def _measure(ids: np.ndarray, count: int, block: Block, shape: Triple) -> np.ndarray:
+    """Sums over the write box; see :class:`Fragments`. All in whole numbers, so exact."""
+    objects = np.zeros((count + 1, COLUMNS), np.int64)
+    objects[:, FIRST] = _FAR
+    objects[:, START] = _FAR
+    flat = np.ascontiguousarray(ids).ravel()
+    where = np.flatnonzero(flat)
+    of = flat[where]
+    local = np.unravel_index(where, ids.shape)
+    position = [axis + start for axis, start in zip(local, block.write.start, strict=True)]
+    first = np.ravel_multi_index(tuple(position), shape)
+    objects[:, VOXELS] = np.bincount(of, minlength=count + 1)
+    # Of several values for one place numpy keeps the last: backwards, that is the first voxel.
+    objects[of[::-1], FIRST] = first[::-1]
+    for axis, values in enumerate(position):
+        # Doubles hold whole numbers to 2^53; local sums of a block stay far below that.
+        sums = np.bincount(of, weights=local[axis], minlength=count + 1).astype(np.int64)
+        objects[:, SUM][:, axis] = sums + block.write.start[axis] * objects[:, VOXELS]
+        np.minimum.at(objects[:, START][:, axis], of, values)
+        np.maximum.at(objects[:, STOP][:, axis], of, values + 1)
+    return objects[1:]
+
+
+def fragments_file(local: Path, block: Block) -> Path:
+    """Where a block's fragments lie: nested as a volume's shards are, as there may be 10^6."""
+    z, y, x = block.index
+    return local / "fragments" / str(z) / str(y) / f"{x}.npz"
+
+
+def save(path: Path, fragments: Fragments) -> None:
+    """Write a block's fragments, whole or not at all."""
+    lists = fragments.low + fragments.high
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        objects=fragments.objects,
+        ids=np.concatenate(lists),
+        lengths=np.array([len(ids) for ids in lists], np.int64),
+    )
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(buffer.getbuffer())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def load(local: Path, grid: Grid, number: int) -> Fragments:
+    """Read the fragments of block ``number``.
+
+    Raises:
+        TesseraError: if the file is missing or torn.
+    """
+    path = fragments_file(local, grid[number])
+    try:
+        with np.load(path) as file:
+            objects, ids, lengths = file["objects"], file["ids"], file["lengths"]
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise TesseraError(
+            f"{path}: cannot be read ({type(error).__name__}); run 'tessera verify' and the "
+            "workflow again"
+        ) from None
+    lists = tuple(np.split(ids, np.cumsum(lengths)[:-1]))
+    return Fragments(objects, lists[: len(OFFSETS)], lists[len(OFFSETS) :])

@@ -1,0 +1,1 @@
+"""From tiles to one volume: registration, one global solution, fusion."""

@@ -1,0 +1,1 @@
+"""Inference: a model over a volume, block by block."""

@@ -1,0 +1,1 @@
+"""Filling by a flood-filling network: canvas, seeds, moves, subvolumes."""

@@ -1,0 +1,158 @@
+"""Variations of a sample, on the device that trains, drawn from the sample's own seed.
+
+Geometry changes image and labels alike; the rest changes the image alone. A sample comes and goes
+as (z, y, x): a float32 image of mean 0 and spread 1, and integer labels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tessera.config import Augment
+from tessera.train.labels import UNLABELLED
+
+_MOST_TURN = math.radians(30)
+_MOST_SCALE = 0.15
+_CONTROL = 5  # control points of the elastic deformation along each axis
+_ELASTIC = 0.03  # their spread, as a part of the patch
+
+
+class Dice:
+    """A sample's random numbers: a torch generator on the CPU, the same for every device."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def chance(self, probability: float) -> bool:
+        """True as often as asked; always draws, so one option does not shift the others."""
+        return float(torch.rand((), generator=self.generator)) < probability
+
+    def uniform(self, low: float, high: float) -> float:
+        """Return a number in [low, high)."""
+        return low + (high - low) * float(torch.rand((), generator=self.generator))
+
+    def integer(self, below: int) -> int:
+        """Return an integer in [0, below)."""
+        return int(torch.randint(below, (), generator=self.generator))
+
+    def normal(self, *shape: int) -> Tensor:
+        """Return standard normal numbers."""
+        return torch.randn(shape, generator=self.generator)
+
+
+def augment(
+    image: Tensor, labels: Tensor, options: Augment, equal_axes: tuple[int, ...], seed: int
+) -> tuple[Tensor, Tensor]:
+    """Vary one sample.
+
+    Args:
+        image: (z, y, x).
+        labels: (z, y, x).
+        options: how often each kind of variation happens.
+        equal_axes: axes that may be exchanged: of one length and voxel size.
+        seed: of the sample.
+    """
+    dice = Dice(seed)
+    if dice.chance(options.warp):
+        image, labels = warp(image, labels, equal_axes, dice)
+    if options.symmetries:
+        image, labels = symmetry(image, labels, equal_axes, dice)
+    if dice.chance(options.contrast):
+        image = contrast(image, dice)
+    if dice.chance(options.blur):
+        image = blur(image, dice.uniform(0.4, 1.0))
+    if dice.chance(options.sharpen):
+        image = image + dice.uniform(0.3, 1.0) * (image - blur(image, 1.0))
+    if dice.chance(options.noise):
+        noise = torch.empty(image.shape).normal_(0, dice.uniform(0, 0.3), generator=dice.generator)
+        image = image + noise.to(image.device)
+    if dice.chance(options.missing):
+        image = missing(image, dice)
+    return image, labels
+
+
+def symmetry(
+    image: Tensor, labels: Tensor, equal_axes: tuple[int, ...], dice: Dice
+) -> tuple[Tensor, Tensor]:
+    """Reflect and permute axes: 48 ways for a cube, 8 where no axes are equal."""
+    order = list(range(3))
+    if len(equal_axes) > 1:
+        shuffled = torch.randperm(len(equal_axes), generator=dice.generator).tolist()
+        for axis, other in zip(equal_axes, (equal_axes[i] for i in shuffled), strict=True):
+            order[axis] = other
+    flips = [axis for axis in range(3) if dice.integer(2)]
+    return image.permute(order).flip(flips), labels.permute(order).flip(flips)
+
+
+def contrast(image: Tensor, dice: Dice) -> Tensor:
+    """Change contrast, brightness and gamma; gamma acts between the sample's own extremes."""
+    low, high = image.amin(), image.amax()
+    spread = (high - low).clamp_min(1e-6)
+    gamma = math.exp(dice.uniform(-0.3, 0.3))
+    bent = ((image - low) / spread).pow(gamma) * spread + low
+    return bent * dice.uniform(0.75, 1.25) + dice.uniform(-0.25, 0.25)
+
+
+def blur(image: Tensor, sigma: float) -> Tensor:
+    """Smooth by a Gaussian of ``sigma`` voxels."""
+    radius = max(1, round(2.5 * sigma))
+    at = torch.arange(-radius, radius + 1, dtype=torch.float32, device=image.device)
+    kernel = torch.exp(-0.5 * (at / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    out = image[None, None]
+    for axis in range(3):
+        size = [1, 1, 1]
+        size[axis] = 2 * radius + 1
+        pad = [0] * 6
+        pad[2 * (2 - axis)] = pad[2 * (2 - axis) + 1] = radius
+        out = functional.conv3d(
+            functional.pad(out, pad, mode="replicate"), kernel.view(1, 1, *size)
+        )
+    return out[0, 0]
+
+
+def missing(image: Tensor, dice: Dice) -> Tensor:
+    """Blank one to three neighbouring planes of z, as lost sections are."""
+    image = image.clone()
+    first = dice.integer(image.shape[0])
+    image[first : first + 1 + dice.integer(3)] = image.amin()
+    return image
+
+
+def warp(
+    image: Tensor, labels: Tensor, equal_axes: tuple[int, ...], dice: Dice
+) -> tuple[Tensor, Tensor]:
+    """Turn, scale and bend; the image is interpolated, labels are those of the nearest voxel.
+
+    Turns stay in planes of equal axes. What comes from outside the patch is mirrored in the image
+    and unlabelled in the labels.
+    """
+    matrix = torch.eye(3) * (1 + dice.uniform(-_MOST_SCALE, _MOST_SCALE))
+    for i, a in enumerate(equal_axes):
+        for b in equal_axes[i + 1 :]:
+            angle = dice.uniform(-_MOST_TURN, _MOST_TURN)
+            turn = torch.eye(3)
+            turn[a, a] = turn[b, b] = math.cos(angle)
+            turn[a, b], turn[b, a] = -math.sin(angle), math.sin(angle)
+            matrix = matrix @ turn
+    shape = image.shape
+    axes = [torch.linspace(-1, 1, n, device=image.device) for n in shape]
+    grid = torch.stack(torch.meshgrid(*axes, indexing="ij"))
+    half = torch.tensor([float(n - 1) / 2 for n in shape], device=image.device).view(3, 1, 1, 1)
+    at = torch.einsum("ij,jzyx->izyx", matrix.to(image.device), grid * half)
+    bend = dice.normal(1, 3, _CONTROL, _CONTROL, _CONTROL).to(image.device) * _ELASTIC
+    bend = functional.interpolate(bend, size=shape, mode="trilinear", align_corners=True)[0]
+    at = at + bend * 2 * half + half  # voxel coordinates
+    steady = (at / half - 1).flip(0).movedim(0, -1)[None]  # x, y, z in -1 .. 1
+    moved = functional.grid_sample(
+        image[None, None], steady, "bilinear", "reflection", align_corners=True
+    )[0, 0]
+    near = at.round().long()
+    limits = torch.tensor(shape, device=image.device).view(3, 1, 1, 1)
+    inside = ((near >= 0) & (near < limits)).all(0)
+    z, y, x = near.clamp_min(0).minimum(limits - 1)
+    return moved, torch.where(inside, labels[z, y, x], UNLABELLED)

@@ -1,0 +1,235 @@
+"""``tessera train``: the same command for one process and for N Horovod ranks."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tessera.arguments import add_ranks, add_settings, model_section
+from tessera.config import Model
+from tessera.errors import TesseraError
+
+if TYPE_CHECKING:
+    from tessera.compute.device import Device
+    from tessera.compute.horovod import Team
+    from tessera.train.loop import Plan
+    from tessera.train.sampling import Census
+    from tessera.train.source import Region, Source
+    from tessera.train.state import State
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("model", metavar="MODEL", help="the model's name under models")
+    add_settings(parser)
+    parser.add_argument("--volume", required=True, metavar="JSON", help="mosaic's volume.json")
+    parser.add_argument("--truth", metavar="ZARR", help="class volume, where no labels are given")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the bundle")
+    add_ranks(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Train one model; a run that was stopped goes on from its checkpoint."""
+    settings = model_section(args, args.model)
+    if settings.net == "ffn":
+        from tessera.train.ffn.command import train_ffn
+
+        return train_ffn(settings, args)
+    from tessera.compute import horovod
+
+    team = horovod.join(args.ranks)
+    try:
+        run(settings, args.volume, args.truth, Path(args.out), team)
+    finally:
+        team.close()
+    return 0
+
+
+def run(settings: Model, volume: str, truth: str | None, out: Path, team: Team) -> None:
+    """Train and write the bundle below ``out``.
+
+    Args:
+        settings: the model's section.
+        volume: path of ``volume.json``.
+        truth: class volume, used if the settings name no labels.
+        out: folder of the bundle.
+        team: ranks that train together.
+
+    Raises:
+        TesseraError: bad input, in one sentence.
+    """
+    import torch
+
+    from tessera.compute import device as devices
+    from tessera.nets import registry
+    from tessera.train import checkpoint, loop
+    from tessera.train.sampling import Sampler
+    from tessera.train.source import Region, open_data, resolve_all
+    from tessera.train.state import State
+    from tessera.train.targets import output_classes
+    from tessera.train.validate import Validation
+    from tessera.volume.box import Box
+
+    if settings.precision == "fp16":
+        raise TesseraError("precision fp16 is for inference; train in bf16, fp32 or auto")
+    threads = devices.set_threads(team.local_size)
+    device = devices.choose(settings.precision, team.local_rank)
+    source = open_data(settings, volume, truth)
+    shape = source.volume.shape
+    classes = output_classes(settings.target, settings.classes)
+
+    torch.manual_seed(settings.seed)
+    net = registry.build(settings.net, len(classes), settings.channels, settings.net_options)
+    _check_patch(settings, net)
+    net = net.to(device.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+    boxes = resolve_all(settings.split.train, shape, "train") or [Box.whole(shape)]
+    regions = [Region(source, box, settings.patch) for box in boxes]
+    held = [region.hold() for region in regions]
+    census, digest = team.tell(_survey(settings, regions) if team.is_root else None, "census")
+    validation = Validation(
+        [
+            Region(source, box, settings.patch)
+            for box in resolve_all(settings.split.validation, shape, "validation")
+        ],
+        settings.patch,
+        classes,
+        settings.target,
+        net.align,  # type: ignore[arg-type]
+    )
+    plan = loop.Plan(
+        settings,
+        len(classes),
+        _equal_axes(settings, source),
+        _class_weights(settings, census, device),
+        _key(settings, source, digest),
+        out,
+    )
+    state = State(net, settings.ema)
+    found = checkpoint.read(plan.checkpoint_file)
+    if found is not None and found.meta["key"] == plan.key:
+        state.restore(found)
+    state.start_alike(team)
+    _share_norms(state, team)
+    if team.is_root:
+        _say(settings, state, device, team, threads, all(held))
+    sampler = Sampler(regions, census, settings.patch, settings.seed)
+    loop.train(plan, state, sampler, validation, team, device)
+    if team.is_root:
+        _export(plan, state, source, digest, classes)
+    team.barrier()
+
+
+def _survey(settings: Model, regions: list[Region]) -> tuple[Census, dict[str, str]]:
+    """Count the classes, once for all ranks, and hash the labels."""
+    from tessera.train.sampling import take_census
+
+    kinds = len(settings.classes) if settings.target in ("classes", "multilabel") else 1
+    census = take_census(regions, kinds)
+    if kinds > 1:
+        lacking = [c for c, n in zip(settings.classes, census.voxels, strict=True) if n == 0]
+        if lacking:
+            raise TesseraError(
+                f"the training boxes hold no voxel of {', '.join(lacking)}; enlarge them, or take "
+                "the class out of the config"
+            )
+    elif census.voxels.sum() == 0:
+        raise TesseraError("the training boxes hold no labelled voxel; enlarge them")
+    return census, {str(region.box): region.digest() for region in regions}
+
+
+def _check_patch(settings: Model, net: Any) -> None:
+    if any(p % a for p, a in zip(settings.patch, net.align, strict=True)):
+        raise TesseraError(
+            f"patch {settings.patch} is not a multiple of the network's grid {tuple(net.align)}; "
+            "change patch, or the strides in net_options"
+        )
+
+
+def _equal_axes(settings: Model, source: Source) -> tuple[int, ...]:
+    """Axes that may be exchanged: of y and x's patch size and voxel size, z only if it is too."""
+    sides = [
+        (p, round(v, 4)) for p, v in zip(settings.patch, source.volume.voxel_um, strict=True)
+    ]
+    return tuple(axis for axis in range(3) if sides[axis] == sides[2])
+
+
+def _class_weights(settings: Model, census: Census, device: Device) -> Any:
+    import torch
+
+    from tessera.train.losses import median_frequency
+
+    if settings.class_weights == "none" or len(census.voxels) == 1:
+        return None
+    weights = median_frequency(census.voxels)
+    return torch.tensor(weights, dtype=torch.float32, device=device.device)
+
+
+def _key(settings: Model, source: Source, digest: dict[str, str]) -> str:
+    """Hash of all that the weights depend on, but for the number of ranks and steps of saving."""
+    from tessera.volume.record import make_key
+
+    kept = settings.model_dump(mode="json", exclude={"checkpoint_every"})
+    return make_key(settings=kept, volume=source.digest, labels=digest)
+
+
+def _share_norms(state: State, team: Team) -> None:
+    from tessera.nets import norm
+
+    if team.size > 1:
+        norm.share(state.net, lambda t: team.sum(t, "norm"))
+
+
+def _say(
+    settings: Model, state: State, device: Device, team: Team, threads: int, held: bool
+) -> None:
+    """One line about what begins."""
+    weights = sum(p.numel() for p in state.net.parameters())
+    where = f"{device.device}, {device.precision}, {team.size} ranks x {threads} threads"
+    begun = f", going on from step {state.at.step}" if state.at.step else ""
+    disk = "" if held else ", samples read from disk"
+    print(
+        f"train: {settings.net}, {weights:,} weights; {where}; {settings.steps} steps of "
+        f"{settings.batch * settings.accumulate * team.size} samples{disk}{begun}",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _export(
+    plan: Plan, state: State, source: Source, digest: dict[str, str], classes: tuple[str, ...]
+) -> None:
+    """Write the bundle, and beside it the last weights if they are not the best."""
+    from tessera.nets import bundle, norm
+    from tessera.train.targets import activation
+
+    settings, at = plan.settings, state.at
+    options = {**settings.net_options, "norm": "none"}  # folded into the convolutions
+
+    def facts(step: int) -> bundle.Facts:
+        return bundle.Facts(
+            net={"name": settings.net, "channels": list(settings.channels), "options": options},
+            classes=classes,
+            activation=activation(settings.target),
+            normalisation={"mean": source.mean, "std": source.std},
+            voxel_um=source.volume.voxel_um,
+            halo_vox=state.net.halo,  # type: ignore[arg-type]
+            align_vox=state.net.align,  # type: ignore[arg-type]
+            training={
+                "steps": step,
+                "samples": at.samples * step // max(at.step, 1),
+                "loss": at.loss,
+                "best_validation": at.best,
+                "settings": settings.model_dump(mode="json", exclude={"checkpoint_every"}),
+            },
+            data={"volume": source.digest, "labels": digest},
+        )
+
+    best = norm.fold(state.chosen())
+    bundle.save(plan.folder, best.state_dict(), facts(at.best_step or at.step))
+    if state.best:
+        last = norm.fold(copy.deepcopy(state.averaged))
+        bundle.save(plan.folder / "last", last.state_dict(), facts(at.step))

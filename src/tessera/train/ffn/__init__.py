@@ -1,0 +1,1 @@
+"""Training of flood-filling networks."""

@@ -1,0 +1,152 @@
+"""What a training reads: one volume, its labels, and the boxes that it may use."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from tessera.config import BoxSetting, Model
+from tessera.errors import TesseraError
+from tessera.train.labels import UNLABELLED, Labels, open_labels
+from tessera.volume.box import Box
+from tessera.volume.store import Volume, open_volume
+
+_HOLD_VOXELS = 48_000_000  # boxes up to this many voxels are kept in memory: 300 MB a rank
+
+
+@dataclass(frozen=True)
+class Source:
+    """A volume with labels.
+
+    Attributes:
+        volume: raw voxels.
+        labels: one integer a voxel.
+        mean: of the whole volume, from ``volume.json``: normalisation is global.
+        std: likewise.
+        digest: of the volume's content.
+    """
+
+    volume: Volume
+    labels: Labels
+    mean: float
+    std: float
+    digest: str
+
+    def image(self, box: Box) -> np.ndarray:
+        """Return normalised float32 voxels of a box; beyond the volume's edge it mirrors."""
+        return (self.volume.read(box).astype(np.float32) - np.float32(self.mean)) / np.float32(
+            self.std
+        )
+
+
+def open_data(settings: Model, volume_json: str, truth: str | None) -> Source:
+    """Open the volume that ``volume.json`` describes, and its labels.
+
+    Raises:
+        TesseraError: if either is missing, or they do not fit each other.
+    """
+    facts = read_volume_facts(volume_json)
+    path = Path(volume_json).parent / facts["path"]
+    volume = open_volume(path if path.exists() else facts["path"])
+    statistics = facts["statistics"]
+    if not statistics["std"] > 0:
+        raise TesseraError(f"{volume_json}: the volume is constant; there is nothing to learn from")
+    labels = open_labels(settings, truth, volume.shape)
+    return Source(
+        volume, labels, float(statistics["mean"]), float(statistics["std"]), facts["digest"]
+    )
+
+
+def read_volume_facts(path: str) -> dict[str, Any]:
+    """Read ``volume.json``.
+
+    Raises:
+        TesseraError: if it is missing or is something else.
+    """
+    try:
+        facts = json.loads(Path(path).read_text())
+        facts["path"], facts["statistics"]["mean"], facts["digest"]
+    except OSError as error:
+        raise TesseraError(f"{path}: cannot be read ({error.strerror}); run mosaic") from None
+    except (ValueError, KeyError, TypeError):
+        raise TesseraError(
+            f"{path}: is not the volume.json that mosaic writes; run mosaic"
+        ) from None
+    assert isinstance(facts, dict)
+    return facts
+
+
+def resolve(setting: BoxSetting, shape: tuple[int, int, int], use: str) -> Box:
+    """Turn a box of the config into one of the volume.
+
+    Raises:
+        TesseraError: if nothing of it lies inside.
+    """
+    stop = tuple(n if b is None else b for b, n in zip(setting.stop, shape, strict=True))
+    box = Box.of(setting.start, stop).intersect(Box.whole(shape))
+    if box.empty:
+        raise TesseraError(
+            f"the {use} box from {setting.start} to {setting.stop} lies outside the volume of "
+            f"{tuple(shape)} voxels; move it"
+        )
+    return box
+
+
+def resolve_all(boxes: tuple[BoxSetting, ...], shape: tuple[int, int, int], use: str) -> list[Box]:
+    """Turn several boxes of one use into boxes of the volume."""
+    return [resolve(b, shape, use) for b in boxes]
+
+
+class Region:
+    """A training box, from which patches are cut; small ones are read once and kept.
+
+    Args:
+        source: volume and labels.
+        box: the labelled voxels.
+        patch: size (z, y, x) of a patch; where the box is smaller, a patch reaches beyond it, with
+            real voxels of the volume and no labels.
+    """
+
+    def __init__(self, source: Source, box: Box, patch: tuple[int, int, int]) -> None:
+        self.source, self.box, self.patch = source, box, patch
+        lack = [max(0, p - n) for p, n in zip(patch, box.shape, strict=True)]
+        self.room = Box.of(
+            tuple(a - m // 2 for a, m in zip(box.start, lack, strict=True)),
+            tuple(b + m - m // 2 for b, m in zip(box.stop, lack, strict=True)),
+        )
+        self._held: tuple[np.ndarray, np.ndarray] | None = None
+
+    def hold(self) -> bool:
+        """Keep the voxels in memory if they are few; return whether."""
+        if self._held is None and self.room.size <= _HOLD_VOXELS:
+            self._held = self._fetch(self.room)
+        return self._held is not None
+
+    def read(self, box: Box) -> tuple[np.ndarray, np.ndarray]:
+        """Return image (float32) and labels of a box inside ``room``."""
+        if self._held is None:
+            return self._fetch(box)
+        inside = box.inside(self.room)
+        return self._held[0][inside], self._held[1][inside]
+
+    def digest(self) -> str:
+        """Return a hash of the labels in the box."""
+        seen = xxhash.xxh3_128()
+        for z in range(self.box.start.z, self.box.stop.z, 32):
+            slab = Box.of(
+                (z, *self.box.start[1:]), (min(z + 32, self.box.stop.z), *self.box.stop[1:])
+            )
+            seen.update(np.ascontiguousarray(self.read(slab)[1]).tobytes())
+        return seen.hexdigest()
+
+    def _fetch(self, box: Box) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.full(box.shape, UNLABELLED, self.source.labels.dtype)
+        known = box.intersect(self.box)
+        if not known.empty:
+            labels[known.inside(box)] = self.source.labels.read(known)
+        return self.source.image(box), labels
