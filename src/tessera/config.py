@@ -22,6 +22,7 @@ Size = tuple[
     Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]
 ]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Chance = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Section(BaseModel):
@@ -253,6 +254,27 @@ class Model(Section):
         return self
 
 
+class Fill(Section):
+    """How a flood-filling network fills subvolumes (doi:10.1038/s41592-018-0049-4)."""
+
+    subvolume: Size = Field((192, 192, 192), description="what a subvolume owns, in voxels")
+    overlap_vox: Annotated[int, Field(ge=2)] = Field(
+        40, description="voxels that neighbouring subvolumes share, more than a field of view"
+    )
+    order: Literal["forward", "reverse", "consensus"] = Field(
+        "forward", description="order of the seeds; consensus fills twice and keeps what agrees"
+    )
+    start: Chance = Field(0.95, description="probability that a seed starts with")
+    pad: Chance = Field(0.05, description="probability of voxels that were not reached yet")
+    move_threshold: Chance = 0.9
+    segment_threshold: Chance = 0.6
+    min_voxels: Annotated[int, Field(ge=1)] = Field(1000, description="of an object")
+    min_distance_vox: Annotated[int, Field(ge=0)] = Field(
+        1, description="a seed this near an object is passed over"
+    )
+    checkpoint_minutes: Positive = Field(10.0, description="between checkpoints of a subvolume")
+
+
 class Predict(Section):
     """Inference over overlapping blocks."""
 
@@ -263,6 +285,7 @@ class Predict(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     augment: bool = Field(False, description="average over reflections (8 passes)")
     mask: VolumeSource | None = None
+    fill: Fill = Field(Fill(), description="of flood-filling networks")
 
 
 class Label(Section):

@@ -72,7 +72,9 @@ class Team:
         if self._hvd is None:
             return
         for number, tensor in enumerate(tensors):
-            self._hvd.broadcast_(tensor, root_rank=0, name=f"{name}.{number}")
+            # Horovod moves memory as it lies; ours may be channels-last.
+            dense = tensor.detach().contiguous()
+            tensor.detach().copy_(self._hvd.broadcast(dense, 0, name=f"{name}.{number}"))
 
     def tell(self, value: Any, name: str) -> Any:
         """Return rank 0's picklable value on every rank."""

@@ -119,7 +119,8 @@ def match(true_um: np.ndarray, found_um: np.ndarray, within_um: float) -> np.nda
         rows, row = np.unique(pairs["i"], return_inverse=True)
         columns, column = np.unique(pairs["j"], return_inverse=True)
         # One forbidden pair costs more than all allowed ones together.
-        cost = np.full((len(rows), len(columns)), within_um * (min(len(rows), len(columns)) + 1))
+        forbidden = within_um * (min(len(rows), len(columns)) + 1.0)
+        cost = np.full((len(rows), len(columns)), forbidden)
         cost[row, column] = pairs["v"]
         allowed = np.zeros(cost.shape, bool)
         allowed[row, column] = True

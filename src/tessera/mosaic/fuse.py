@@ -108,8 +108,10 @@ def fuse_task(folder: Path, plan: Plan) -> Task:
         return read_parts(tiles, plan.places, block.read)
 
     def compute(block: Block, parts: list[Part]) -> np.ndarray:
-        mean, _ = blend_parts(parts, block.write)
-        return to_dtype(mean, plan.layout.dtype, plan.window)
+        mean, weight = blend_parts(parts, block.write)
+        shown = to_dtype(mean, plan.layout.dtype, plan.window)
+        shown[weight == 0] = 0  # empty is 0, whatever the window
+        return shown
 
     def write(block: Block, data: np.ndarray) -> None:
         volume.write(block.write, data)

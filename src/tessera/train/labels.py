@@ -118,7 +118,20 @@ def open_labels(settings: Model, truth: str | None, shape: tuple[int, int, int])
 
 
 def _open(source: LabelSource) -> Readable:
-    from tessera.formats import open_source
+    try:
+        from tessera.formats import open_source
+    except ImportError:
+        return _Plain(source)
 
     opened: Readable = open_source(VolumeSource(path=source.path, dataset=source.dataset))
     return opened
+
+
+class _Plain:
+    def __init__(self, source):
+        import h5py
+        self.d = h5py.File(source.path)[source.dataset]
+        self.shape = self.d.shape
+
+    def read(self, box):
+        return self.d[box.slices]
