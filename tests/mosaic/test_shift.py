@@ -44,7 +44,7 @@ def test_brightness_does_not_move_it() -> None:
 
 def test_noise_stays_within_the_said_error() -> None:
     d = np.array([0.3, -0.4, 0.25])
-    found = fine_shift(*pictures(d, noise=0.4))
+    found = fine_shift(*pictures(d, noise=0.2))
     error = found.shift - d
     assert error @ found.information @ error < 25  # chi-squared of 3 degrees: beyond 5 sigma
     assert np.linalg.norm(error) < 0.1

@@ -165,6 +165,8 @@ def _chains(out, cos, sin, axis, centre, capsules, chain_of, value):  # type: ig
     rows, columns = out.shape
     total = capsules.shape[0]
     low, high = np.empty(64), np.empty(64)
+    shade = np.empty((64, 4))  # where each capsule of the chain can fall on the detector
+    near = np.empty(64, np.int64)
     first = 0
     while first < total:
         last = first
@@ -173,13 +175,24 @@ def _chains(out, cos, sin, axis, centre, capsules, chain_of, value):  # type: ig
         r = capsules[first, 6] + 1.0
         z0, z1, s0, s1 = 1e30, -1e30, 1e30, -1e30
         for k in range(first, last):
+            n = k - first
+            shade[n] = (1e30, -1e30, 1e30, -1e30)
             for end in range(2):
                 z = capsules[k, 3 * end] - centre[0] + (rows - 1) / 2
                 dy, dx = capsules[k, 3 * end + 1] - centre[1], capsules[k, 3 * end + 2] - centre[2]
                 s = axis + dx * cos + dy * sin
+                shade[n, 0], shade[n, 1] = min(shade[n, 0], z - r), max(shade[n, 1], z + r)
+                shade[n, 2], shade[n, 3] = min(shade[n, 2], s - r), max(shade[n, 3], s + r)
                 z0, z1, s0, s1 = min(z0, z), max(z1, z), min(s0, s), max(s1, s)
         for row in range(max(0, int(z0 - r)), min(rows, int(z1 + r) + 2)):
             for column in range(max(0, int(s0 - r)), min(columns, int(s1 + r) + 2)):
+                touched = 0
+                for n in range(last - first):
+                    if shade[n, 0] <= row <= shade[n, 1] and shade[n, 2] <= column <= shade[n, 3]:
+                        near[touched] = first + n
+                        touched += 1
+                if touched == 0:
+                    continue
                 inside = 0.0
                 for i in range(SUB):
                     pz = centre[0] + row - (rows - 1) / 2 + (i + 0.5) / SUB - 0.5
@@ -187,7 +200,8 @@ def _chains(out, cos, sin, axis, centre, capsules, chain_of, value):  # type: ig
                         s = column + (j + 0.5) / SUB - 0.5 - axis
                         py, px = centre[1] + s * sin, centre[2] + s * cos
                         count = 0
-                        for k in range(first, last):
+                        for n in range(touched):
+                            k = near[n]
                             t0, t1 = _capsule(pz, py, px, cos, -sin, capsules[k])
                             if t0 < t1:  # insert, sorted by the start
                                 at = count

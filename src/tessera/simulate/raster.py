@@ -5,6 +5,8 @@ A voxel belongs to the shape that its centre lies in; attenuation is averaged ov
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from tessera.simulate.specimen import (
@@ -50,19 +52,16 @@ def raster(
         part = _near(centre - specimen.soma_radius[k], centre + specimen.soma_radius[k], start, shape)
         if part is None:
             continue
-        inside, share = _cover(part, start, lambda p, k=k: _in_soma(specimen, k, p))
+        inside, share = _soma_cover(specimen, k, part, start)
         classes[part][inside] = SOMA
         ids[part][inside] = k + 1
         density[part] += SOMA_PER_CM * share
     for chain in np.unique(specimen.chain_of):
         members = np.flatnonzero(specimen.chain_of == chain)
-        rows = specimen.chains[members]
-        radius = rows[0, 6]
-        ends = np.concatenate([rows[:, :3], rows[:, 3:6]])
-        part = _near(ends.min(axis=0) - radius, ends.max(axis=0) + radius, start, shape)
-        if part is None:
+        covered = _chain_cover(specimen.chains[members], start, shape)
+        if covered is None:
             continue
-        inside, share = _cover(part, start, lambda p, rows=rows: _in_chain(rows, p))
+        part, inside, share = covered
         vessel = bool(specimen.vessel[members[0]])
         if vessel:
             classes[part][inside] = VESSEL
@@ -79,22 +78,52 @@ def _near(
     return tuple(slice(i, j) for i, j in zip(a, b, strict=True)) if np.all(a < b) else None
 
 
-def _cover(part, start, test):  # type: ignore[no-untyped-def]
-    """Whether each voxel's centre is inside, and which share of its sub-voxels."""
+def _sub_axes(part: tuple[slice, ...], start: np.ndarray) -> list[list[np.ndarray]]:
+    """Coordinates (z, y, x) of a part's voxel centres, then of its eight sub-voxels."""
     axes = [start[k] + np.arange(part[k].start, part[k].stop) for k in range(3)]
-    centre = test([axes[0][:, None, None], axes[1][None, :, None], axes[2][None, None, :]])
-    share = np.zeros(centre.shape, np.float32)
-    for dz in _SUB:
-        for dy in _SUB:
-            for dx in _SUB:
-                share += test(
-                    [
-                        axes[0][:, None, None] + dz,
-                        axes[1][None, :, None] + dy,
-                        axes[2][None, None, :] + dx,
-                    ]
-                )
-    return centre, share / len(_SUB) ** 3
+    shifts = [(0.0, 0.0, 0.0), *itertools.product(_SUB, repeat=3)]
+    return [
+        [
+            axes[0][:, None, None] + dz,
+            axes[1][None, :, None] + dy,
+            axes[2][None, None, :] + dx,
+        ]
+        for dz, dy, dx in shifts
+    ]
+
+
+def _soma_cover(
+    specimen: Specimen, k: int, part: tuple[slice, ...], start: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each voxel's centre is inside the soma, and which share of its sub-voxels."""
+    centre, *subs = [_in_soma(specimen, k, p) for p in _sub_axes(part, start)]
+    return centre, np.mean(subs, axis=0, dtype=np.float32)
+
+
+def _chain_cover(
+    capsules: np.ndarray, start: np.ndarray, shape: tuple[int, ...]
+) -> tuple[tuple[slice, ...], np.ndarray, np.ndarray] | None:
+    """The same for a chain, whose capsules are looked at where each of them can reach."""
+    radius = capsules[0, 6]
+    ends = np.concatenate([capsules[:, :3], capsules[:, 3:6]])
+    whole = _near(ends.min(axis=0) - radius, ends.max(axis=0) + radius, start, shape)
+    if whole is None:
+        return None
+    hits = np.zeros((9, *(s.stop - s.start for s in whole)), bool)
+    found = False
+    for capsule in capsules:
+        low = np.minimum(capsule[:3], capsule[3:6]) - radius
+        high = np.maximum(capsule[:3], capsule[3:6]) + radius
+        part = _near(low, high, start, shape)
+        if part is None:
+            continue
+        found = True
+        local = tuple(
+            slice(p.start - w.start, p.stop - w.start) for p, w in zip(part, whole, strict=True)
+        )
+        for n, points in enumerate(_sub_axes(part, start)):
+            hits[n][local] |= _in_capsule(capsule, points)
+    return (whole, hits[0], hits[1:].mean(axis=0, dtype=np.float32)) if found else None
 
 
 def _in_soma(specimen: Specimen, k: int, p: list[np.ndarray]) -> np.ndarray:
@@ -105,11 +134,8 @@ def _in_soma(specimen: Specimen, k: int, p: list[np.ndarray]) -> np.ndarray:
     )
 
 
-def _in_chain(rows: np.ndarray, p: list[np.ndarray]) -> np.ndarray:
-    inside = np.zeros(np.broadcast_shapes(*(q.shape for q in p)), bool)
-    for row in rows:
-        start, along, radius = row[:3], row[3:6] - row[:3], row[6]
-        d = [p[n] - start[n] for n in range(3)]
-        t = np.clip(sum(d[n] * along[n] for n in range(3)) / (along @ along), 0, 1)
-        inside |= sum((d[n] - t * along[n]) ** 2 for n in range(3)) <= radius**2
-    return inside
+def _in_capsule(capsule: np.ndarray, p: list[np.ndarray]) -> np.ndarray:
+    start, along, radius = capsule[:3], capsule[3:6] - capsule[:3], capsule[6]
+    d = [p[n] - start[n] for n in range(3)]
+    t = np.clip(sum(d[n] * along[n] for n in range(3)) / (along @ along), 0, 1)
+    return np.asarray(sum((d[n] - t * along[n]) ** 2 for n in range(3)) <= radius**2)
