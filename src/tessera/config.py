@@ -261,8 +261,8 @@ class Fill(Section):
     overlap_vox: Annotated[int, Field(ge=2)] = Field(
         40, description="voxels that neighbouring subvolumes share, more than a field of view"
     )
-    order: Literal["forward", "reverse", "consensus"] = Field(
-        "forward", description="order of the seeds; consensus fills twice and keeps what agrees"
+    orders: tuple[Literal["forward", "reverse"], ...] = Field(
+        ("forward",), min_length=1, description="orders of seeds; each fills anew, labels agree"
     )
     start: Chance = Field(0.95, description="probability that a seed starts with")
     pad: Chance = Field(0.05, description="probability of voxels that were not reached yet")
@@ -288,6 +288,27 @@ class Predict(Section):
     fill: Fill = Field(Fill(), description="of flood-filling networks")
 
 
+class Assembly(Section):
+    """How fragments of overlapping subvolumes become objects; all of it rather splits than merges."""
+
+    agreement: Annotated[float, Field(gt=0.5, le=1)] = Field(
+        0.6, description="share of either fragment's overlap that the other must hold"
+    )
+    min_voxels: Annotated[int, Field(ge=1)] = Field(
+        100, description="of a piece after consensus, and of what two fragments share"
+    )
+    agglomerate: bool = Field(False, description="join fragments that fill each other")
+    recovered: Fraction = Field(
+        0.6, description="share of each fragment that the fill from the other must reach"
+    )
+    window_vox: Annotated[int, Field(ge=16)] = Field(
+        64, description="side of the box about a contact in which fragments are filled again"
+    )
+    min_contact_vox: Annotated[int, Field(ge=1)] = Field(
+        30, description="faces of voxels that two fragments must share to be tried"
+    )
+
+
 class Label(Section):
     """Connected components with ids that are global across blocks."""
 
@@ -297,6 +318,7 @@ class Label(Section):
     min_voxels: Annotated[int, Field(ge=0)] = 100
     batches: Annotated[int, Field(gt=0)] | None = None
     block: Size = (64, 64, 64)
+    assembly: Assembly = Field(Assembly(), description="of subvolumes that an FFN filled")
 
 
 class Analyse(Section):

@@ -209,8 +209,11 @@ def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
 
 
 def _turn(centres: np.ndarray, off: np.ndarray, weights: np.ndarray) -> Turn | None:
-    """Fit shift = rotation x place + scale * place to the regions' shifts."""
-    if len(centres) < 5:
+    """Fit shift = rotation x place + scale * place to the regions' shifts.
+
+    What regions in one line or plane cannot tell stays 0.
+    """
+    if len(centres) < 4:
         return None
     place = centres - (weights[:, None] * centres).sum(axis=0)
     rows, right, weight = [], [], []
@@ -222,11 +225,9 @@ def _turn(centres: np.ndarray, off: np.ndarray, weights: np.ndarray) -> Turn | N
     design = np.array(rows, float) * np.array(weight)[:, None]
     values = np.array(right) * np.array(weight)
     solved, _, rank, _ = np.linalg.lstsq(design, values, rcond=1e-9)
-    if rank < 7:
-        return None
-    free = max(len(values) - 7, 1)
+    free = max(len(values) - int(rank), 1)
     sigma2 = float(((values - design @ solved) ** 2).sum()) / free
-    error = np.sqrt(np.diag(np.linalg.inv(design.T @ design)) * sigma2)[:4]
+    error = np.sqrt(np.diag(np.linalg.pinv(design.T @ design, rcond=1e-9)) * sigma2)[:4]
     reach = float(np.abs(place).max())
     strong = np.abs(solved[:4]) > np.maximum(_SIGNIFICANT * error, _NOTICEABLE_VOX / reach)
     return Turn(to_vector(np.degrees(solved[:3])), 1 + float(solved[3]), bool(strong.any()))

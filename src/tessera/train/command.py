@@ -15,6 +15,7 @@ from tessera.errors import TesseraError
 if TYPE_CHECKING:
     from tessera.compute.device import Device
     from tessera.compute.horovod import Team
+    from tessera.compute.signals import Warned
     from tessera.train.loop import Plan
     from tessera.train.sampling import Census
     from tessera.train.source import Region, Source
@@ -38,17 +39,25 @@ def main(args: argparse.Namespace) -> int:
         from tessera.train.ffn.command import train_ffn
 
         return train_ffn(settings, args)
-    from tessera.compute import horovod
+    from tessera.compute import horovod, signals
 
-    team = horovod.join(args.ranks)
-    try:
-        run(settings, args.volume, args.truth, Path(args.out), team)
-    finally:
-        team.close()
+    with signals.listen() as warned:  # from the start: a signal while ranks meet is heard, too
+        team = horovod.join(args.ranks)
+        try:
+            run(settings, args.volume, args.truth, Path(args.out), team, warned)
+        finally:
+            team.close()
     return 0
 
 
-def run(settings: Model, volume: str, truth: str | None, out: Path, team: Team) -> None:
+def run(
+    settings: Model,
+    volume: str,
+    truth: str | None,
+    out: Path,
+    team: Team,
+    warned: Warned | None = None,
+) -> None:
     """Train and write the bundle below ``out``.
 
     Args:
@@ -57,6 +66,7 @@ def run(settings: Model, volume: str, truth: str | None, out: Path, team: Team) 
         truth: class volume, used if the settings name no labels.
         out: folder of the bundle.
         team: ranks that train together.
+        warned: true once the scheduler asked to leave; None never is.
 
     Raises:
         TesseraError: bad input, in one sentence.
@@ -64,6 +74,7 @@ def run(settings: Model, volume: str, truth: str | None, out: Path, team: Team) 
     import torch
 
     from tessera.compute import device as devices
+    from tessera.compute.signals import Warned as Never
     from tessera.nets import registry
     from tessera.train import checkpoint, loop
     from tessera.train.sampling import Sampler
@@ -117,7 +128,7 @@ def run(settings: Model, volume: str, truth: str | None, out: Path, team: Team) 
     if team.is_root:
         _say(settings, state, device, team, threads, all(held))
     sampler = Sampler(regions, census, settings.patch, settings.seed)
-    loop.train(plan, state, sampler, validation, team, device)
+    loop.train(plan, state, sampler, validation, team, device, warned or Never())
     if team.is_root:
         _export(plan, state, source, digest, classes)
     team.barrier()

@@ -68,9 +68,15 @@ class Plan:
 
 
 def train(
-    plan: Plan, state: State, sampler: Sampler, validation: Validation, team: Team, device: Device
+    plan: Plan,
+    state: State,
+    sampler: Sampler,
+    validation: Validation,
+    team: Team,
+    device: Device,
+    warned: signals.Warned,
 ) -> None:
-    """Train from where ``state`` stands to the end of the plan.
+    """Train from where ``state`` stands to the end of the plan; ``warned`` is the scheduler's.
 
     Raises:
         Requeue: the scheduler's signal came; the checkpoint is written.
@@ -92,7 +98,7 @@ def train(
     def read(some: tuple[int, ...]) -> Batch:
         return read_batch(sampler, some, device.is_gpu)
 
-    with signals.listen() as warned, Feed(numbers, read) as feed:
+    with Feed(numbers, read) as feed:
         batches = iter(feed)
         while not finished(plan, state):
             rate = learning_rate(
