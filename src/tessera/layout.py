@@ -57,7 +57,9 @@ def _literal(pattern: str) -> list[str]:
 def volume_shape(config: Config) -> tuple[int, int, int]:
     """Return the (z, y, x) shape that the fused or imported volume will have."""
     if config.simulate is not None:
-        return config.simulate.shape
+        from tessera.simulate.tiles import frame
+
+        return frame(config.simulate)[0]
     if config.volume is not None:
         from tessera.formats import open_source
 

@@ -30,12 +30,7 @@ def ellipsoid(shape: tuple[int, ...], centre_um: tuple, axes_um: tuple) -> np.nd
     grid = np.meshgrid(
         *(np.arange(n) * v for n, v in zip(shape, VOXEL, strict=True)), indexing="ij"
     )
-    return (
-        sum(
-            ((g - c) / a) ** 2 for g, c, a in zip(grid, centre_um, axes_um, strict=True)
-        )
-        <= 1
-    )
+    return sum(((g - c) / a) ** 2 for g, c, a in zip(grid, centre_um, axes_um, strict=True)) <= 1
 
 
 def stored(folder: Path, ids: np.ndarray, voxel_um: tuple = VOXEL) -> Volume:
@@ -50,14 +45,8 @@ def listed(ids: np.ndarray) -> Objects:
     rows = []
     for identity in np.unique(ids[ids > 0]):
         where = np.argwhere(ids == identity)
-        rows.append(
-            (identity, len(where), where.mean(0), where.min(0), where.max(0) + 1)
-        )
-    columns = (
-        [np.array(c) for c in zip(*rows, strict=True)]
-        if rows
-        else [np.zeros((0, 3))] * 5
-    )
+        rows.append((identity, len(where), where.mean(0), where.min(0), where.max(0) + 1))
+    columns = [np.array(c) for c in zip(*rows, strict=True)] if rows else [np.zeros((0, 3))] * 5
     return Objects(*columns)
 
 
@@ -106,17 +95,13 @@ def test_covariance_does_not_depend_on_blocks(
 
 
 @pytest.mark.parametrize("cells", [10, 40])
-def test_surface_encloses_the_ellipsoid(
-    two: tuple[Volume, Objects], cells: int
-) -> None:
+def test_surface_encloses_the_ellipsoid(two: tuple[Volume, Objects], cells: int) -> None:
     volume, objects = two
     found = surface_of(volume, objects, 0, cells)
     corners = found.vertices_um[found.faces] - found.vertices_um.mean(0)
     # The divergence theorem: signed tetrahedra from the middle add up to the volume enclosed.
     enclosed = abs(
-        np.einsum(
-            "ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])
-        ).sum()
+        np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])).sum()
     )
     assert enclosed / 6 == pytest.approx(4 / 3 * np.pi * 24 * 12 * 10, rel=0.12)
     centre = np.array(ORIGIN) + (30, 20, 15)
@@ -156,9 +141,7 @@ def test_numbers_of_a_hand_worked_example() -> None:
 
 
 def test_equivalent_diameter_of_a_sphere() -> None:
-    assert equivalent_diameters_um(np.array([4 / 3 * np.pi * 5**3])) == pytest.approx(
-        [10]
-    )
+    assert equivalent_diameters_um(np.array([4 / 3 * np.pi * 5**3])) == pytest.approx([10])
 
 
 def test_command_writes_table_numbers_and_surfaces(tmp_path: Path) -> None:
@@ -170,12 +153,8 @@ def test_command_writes_table_numbers_and_surfaces(tmp_path: Path) -> None:
     with open(out / "soma.csv") as file:
         rows = list(csv.DictReader(file))
     assert [r["id"] for r in rows] == ["4", "5"]
-    assert [float(rows[0][k]) for k in ("z_um", "y_um", "x_um")] == pytest.approx(
-        [40, 0, 20]
-    )
-    assert float(rows[0]["volume_um3"]) == pytest.approx(
-        4 / 3 * np.pi * 24 * 12 * 10, rel=0.01
-    )
+    assert [float(rows[0][k]) for k in ("z_um", "y_um", "x_um")] == pytest.approx([40, 0, 20])
+    assert float(rows[0]["volume_um3"]) == pytest.approx(4 / 3 * np.pi * 24 * 12 * 10, rel=0.01)
     assert [r["touches_edge"] for r in rows] == ["0", "1"]
     numbers = json.loads((out / "soma.json").read_text())
     assert (numbers["class"], numbers["count"]) == ("soma", 2)
@@ -198,15 +177,11 @@ def test_a_list_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     ids[2:4, 2:4, 2:4] = 1
     path = label_folder(tmp_path / "soma", ids)
     stored(tmp_path / "soma", np.zeros_like(ids))
-    with pytest.raises(
-        TesseraError, match="object 1 has 0 voxels but the list beside it says 8"
-    ):
+    with pytest.raises(TesseraError, match="object 1 has 0 voxels but the list beside it says 8"):
         analyse(Analyse(), path, tmp_path, "soma")
 
 
-def test_missing_labels_are_one_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_missing_labels_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     path = str(tmp_path / "labels.json")
     assert main(["analyse", "--labels", path, "--out", str(tmp_path)]) == 2
     assert "run the label stage" in capsys.readouterr().err

@@ -40,9 +40,7 @@ def test_agrees_with_scipys_spline(f: tuple[float, float, float], seed: int) -> 
     theirs = ndimage.shift(data, [-v for v in f], order=3, mode="mirror")
     inner = tuple(slice(TAPS - 1, n - TAPS) for n in data.shape)
     far = slice(4, -4)  # scipy's own edges are not ours
-    np.testing.assert_allclose(
-        ours[far, far, far], theirs[inner][far, far, far], atol=3e-3, rtol=0
-    )
+    np.testing.assert_allclose(ours[far, far, far], theirs[inner][far, far, far], atol=3e-3, rtol=0)
 
 
 @pytest.mark.parametrize("f", [0.1, 0.5, 0.9])

@@ -25,15 +25,15 @@ def measured(
     info = np.eye(3) / sigma**2
     z, y, x = map(float, shift)
     moments = Moments()
-    return Measured(
-        Pair(a, b, BOX), (z, y, x), quality, info, (1, 1), 0.0, None, moments, True
-    )
+    return Measured(Pair(a, b, BOX), (z, y, x), quality, info, (1, 1), 0.0, None, moments, True)
 
 
 def grid_pairs(truth: np.ndarray, noise: float = 0.0, seed: int = 0) -> list[Measured]:
     rng = np.random.default_rng(seed)
     return [
-        measured(a, b, truth[b] - truth[a] + rng.normal(0, noise, 3) if noise else truth[b] - truth[a])
+        measured(
+            a, b, truth[b] - truth[a] + rng.normal(0, noise, 3) if noise else truth[b] - truth[a]
+        )
         for a, b in GRID
     ]
 

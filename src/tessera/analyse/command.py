@@ -24,9 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="label/<model>/<class>/labels.json",
     )
-    parser.add_argument(
-        "--out", required=True, metavar="DIR", help="folder for the tables"
-    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the tables")
     parser.add_argument(
         "--class",
         dest="name",
@@ -47,9 +45,7 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def analyse(
-    settings: Analyse, labels_json: Path, out: Path, name: str
-) -> dict[str, Any]:
+def analyse(settings: Analyse, labels_json: Path, out: Path, name: str) -> dict[str, Any]:
     """Measure the objects of one label volume.
 
     Args:
@@ -77,9 +73,7 @@ def analyse(
     objects = objects.select(objects.voxels * voxel_um3 >= settings.min_volume_um3)
 
     axes = moments.semi_axes_um(moments.covariances_um2(labels, objects))
-    result = {"class": name} | table.summary(
-        objects, axes, labels.shape, labels.voxel_um
-    )
+    result = {"class": name} | table.summary(objects, axes, labels.shape, labels.voxel_um)
     result["provenance"] = {
         "version": __version__,
         "settings": settings.model_dump(mode="json"),
@@ -87,9 +81,7 @@ def analyse(
     }
     meshes = io.BytesIO()
     np.savez_compressed(meshes, **surface.surfaces(labels, objects))  # type: ignore[arg-type]
-    text = table.table_csv(
-        objects, axes, labels.shape, labels.voxel_um, labels.origin_um
-    )
+    text = table.table_csv(objects, axes, labels.shape, labels.voxel_um, labels.origin_um)
     with write_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         atomic_write(out / f"{name}.csv", text)
@@ -124,13 +116,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as error:
-        raise TesseraError(
-            f"{path}: cannot be read ({error}); run the label stage"
-        ) from None
+        raise TesseraError(f"{path}: cannot be read ({error}); run the label stage") from None
     if not isinstance(found, dict) or "path" not in found:
-        raise TesseraError(
-            f"{path}: does not name a label volume; run the label stage again"
-        )
+        raise TesseraError(f"{path}: does not name a label volume; run the label stage again")
     return found
 
 

@@ -77,12 +77,8 @@ def _occupancy(labels: Volume, identity: int, box: Box, step: int) -> np.ndarray
     side = max(1, _PART // step)
     for part in Grid.of(shape, (side, side, side)):
         wanted = Box.of(
-            tuple(
-                s + step * c for s, c in zip(box.start, part.write.start, strict=True)
-            ),
-            tuple(
-                s + step * c for s, c in zip(box.start, part.write.stop, strict=True)
-            ),
+            tuple(s + step * c for s, c in zip(box.start, part.write.start, strict=True)),
+            tuple(s + step * c for s, c in zip(box.start, part.write.stop, strict=True)),
         )
         inside = wanted.intersect(box)
         mask = np.zeros(wanted.shape, np.float32)

@@ -107,17 +107,13 @@ def _distribution(values: np.ndarray) -> dict[str, Any]:
     """Mean, spread, percentiles and a histogram; only ``n`` if there are no values."""
     if not len(values):
         return {"n": 0}
-    counts, edges = np.histogram(
-        values, bins=min(30, max(5, int(np.sqrt(len(values)) * 1.5)))
-    )
+    counts, edges = np.histogram(values, bins=min(30, max(5, int(np.sqrt(len(values)) * 1.5))))
     percentiles = np.percentile(values, _PERCENTILES)
     return {
         "n": len(values),
         "mean": float(values.mean()),
         "std": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
-        **{
-            f"p{q:02}": float(v) for q, v in zip(_PERCENTILES, percentiles, strict=True)
-        },
+        **{f"p{q:02}": float(v) for q, v in zip(_PERCENTILES, percentiles, strict=True)},
         "histogram": counts.tolist(),
         "edges": edges.tolist(),
     }

@@ -82,9 +82,7 @@ def _covered(box: Box, discs: Sequence[Disc], margin: int) -> np.ndarray:
     """Which voxels lie in some tile's true part."""
     if not discs:
         return np.ones(box.shape, bool)
-    z, y, x = (
-        np.arange(a, b, dtype=float) for a, b in zip(box.start, box.stop, strict=True)
-    )
+    z, y, x = (np.arange(a, b, dtype=float) for a, b in zip(box.start, box.stop, strict=True))
     covered = np.zeros(box.shape, bool)
     for disc in discs:
         rows = (z >= disc.z_start) & (z < disc.z_stop)

@@ -123,10 +123,12 @@ def recall(sums: np.ndarray) -> np.ndarray:
 
 
 def f1(sums: np.ndarray) -> np.ndarray:
-    """Harmonic mean of precision and recall; 0 if nothing matches, undefined if nothing is there."""
+    """Harmonic mean of precision and recall; 0 without a match, undefined without any object."""
     true, hit, found, right = np.moveaxis(sums, -1, 0)
     # 2 / (1/P + 1/R), written so that no match gives 0 and not 0/0.
-    return np.asarray(2 * hit * right / (right * true + hit * found + ((hit * right == 0) & (true + found > 0))))
+    return np.asarray(
+        2 * hit * right / (right * true + hit * found + ((hit * right == 0) & (true + found > 0)))
+    )
 
 
 def count_error_percent(sums: np.ndarray) -> np.ndarray:

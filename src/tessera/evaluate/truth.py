@@ -87,9 +87,7 @@ def simulated_truth(classes: Volume, ids: Volume | None, model: Sequence[str]) -
     )
 
 
-def labelled_truth(
-    sources: Sequence[LabelSource], model: Sequence[str], stack: ExitStack
-) -> Truth:
+def labelled_truth(sources: Sequence[LabelSource], model: Sequence[str], stack: ExitStack) -> Truth:
     """Return what people have labelled, in a model's order of classes.
 
     Args:
@@ -131,17 +129,19 @@ def _overlaid(readers: Sequence[tuple[LabelSource, Reader]], model: list[str]) -
         out = np.zeros(box.shape, np.uint8)
         for source, part in readers:
             data = part(box)
-            known = data != 0
             if source.instances_of is not None:
-                out[known] = model.index(source.instances_of)
+                out[data != 0] = model.index(source.instances_of)
                 continue
-            highest = int(data.max(initial=0))
-            if highest >= len(model) and highest != UNLABELLED:
+            unknown = data == UNLABELLED
+            painted = (data != 0) & ~unknown
+            highest = int(data[painted].max(initial=0))
+            if highest >= len(model):
                 raise TesseraError(
                     f"{source.path}: holds class {highest} but the model names {len(model)} "
                     f"classes ({', '.join(model)}); name it in the config or give the right labels"
                 )
-            out[known] = data[known].astype(np.uint8)
+            out[unknown & (out == 0)] = UNLABELLED
+            out[painted] = data[painted].astype(np.uint8)
         return out
 
     return read

@@ -63,13 +63,16 @@ def confusion(truth: Reader, predicted: Reader, boxes: Sequence[Box], classes: i
         array (blocks, classes, 3) of TP, FP, FN.
     """
     rows = [
-        _count(truth(part), predicted(part), classes) for box in boxes for part in _parts(box)
+        _count(truth(part), predicted(part), classes)
+        for box in boxes
+        for part in parts_of(box, BLOCK)
     ]
     return np.array(rows, np.int64).reshape(-1, classes, 3)
 
 
-def _parts(box: Box) -> list[Box]:
-    return [block.write.shift(box.start) for block in Grid.of(box.shape, BLOCK)]
+def parts_of(box: Box, block: tuple[int, int, int]) -> list[Box]:
+    """Cut a box into blocks (z, y, x), counted from its corner."""
+    return [part.write.shift(box.start) for part in Grid.of(box.shape, block)]
 
 
 def _count(truth: np.ndarray, predicted: np.ndarray, classes: int) -> list[list[int]]:
@@ -84,7 +87,7 @@ def _count(truth: np.ndarray, predicted: np.ndarray, classes: int) -> list[list[
     return rows
 
 
-def test_boxes(boxes: Sequence[Box], shape: Triple) -> list[Box]:
+def clip_boxes(boxes: Sequence[Box], shape: Triple) -> list[Box]:
     """Return the boxes clipped to the volume.
 
     Raises:

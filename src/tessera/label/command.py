@@ -40,6 +40,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         step.add_argument("--of", type=int, default=1, metavar="N", help="number of batches")
         add_ranks(step)
 
+    from tessera.label.assembly.command import add_step
+
+    add_step(steps)
+
     for name, text in (
         ("merge", "second pass: which fragments are one object"),
         ("finish", "last pass: sizes, centroids and boxes of the objects"),
@@ -50,6 +54,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run one step."""
+    if args.step == "assemble":
+        from tessera.label.assembly.command import run_step
+
+        return run_step(args)
     from tessera.label import plan
 
     if args.step == "store":

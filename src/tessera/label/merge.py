@@ -53,7 +53,7 @@ def merge(plan: Plan) -> int:
     bar.finish()
     if len(found) > LARGEST_ID:
         raise TesseraError(f"{plan.folder}: more than {LARGEST_ID} objects; raise label.min_voxels")
-    _write(plan, begins, table, found)
+    write_tables(plan, begins, table, found)
     return len(found)
 
 
@@ -144,7 +144,8 @@ def number(
     return ids[root], total[kept]
 
 
-def _write(plan: Plan, begins: np.ndarray, table: np.ndarray, found: np.ndarray) -> None:
+def write_tables(plan: Plan, begins: np.ndarray, table: np.ndarray, found: np.ndarray) -> None:
+    """The second pass's result: relabel tables of all blocks, and sums of each object."""
     with write_errors(plan.folder):
         partial = plan.folder / ".tables.npy"
         np.save(partial, table)

@@ -128,7 +128,7 @@ def run(
     if team.is_root:
         _say(settings, state, device, team, threads, all(held))
     sampler = Sampler(regions, census, settings.patch, settings.seed)
-    loop.train(plan, state, sampler, validation, team, device, warned or Never())
+    loop.train(plan, state, sampler, validation, team, device, Never() if warned is None else warned)
     if team.is_root:
         _export(plan, state, source, digest, classes)
     team.barrier()

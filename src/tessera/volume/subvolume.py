@@ -126,10 +126,10 @@ def read_store(folder: Path) -> Store:
         content = json.loads(path.read_text())
     except OSError as error:
         raise TesseraError(
-            f"{path}: cannot be read ({error.strerror}); run 'tessera predict fill-store'"
+            f"{path}: cannot be read ({error.strerror}); run 'tessera predict fill store'"
         ) from None
     except ValueError:
-        raise TesseraError(f"{path}: is not JSON; run 'tessera predict fill-store'") from None
+        raise TesseraError(f"{path}: is not JSON; run 'tessera predict fill store'") from None
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise TesseraError(
             f"{path}: is not of filled subvolumes; name the folder of a flood-filling network"

@@ -1,4 +1,4 @@
-"""``tessera predict fill-store`` and ``fill``: subvolumes filled by a flood-filling network."""
+"""``tessera predict fill``: overlapping subvolumes, filled by a flood-filling network."""
 
 from __future__ import annotations
 
@@ -9,30 +9,31 @@ from typing import Any
 from tessera.arguments import add_ranks, add_settings, section
 from tessera.config import Predict
 
-STEPS = ("fill-store", "fill")
 
+def add_step(steps: Any) -> None:
+    """Add ``fill`` to the sub-commands of ``tessera predict``."""
+    parser = steps.add_parser("fill", help="fill subvolumes with a flood-filling network")
+    kinds = parser.add_subparsers(dest="fill_step", required=True, metavar="STEP")
 
-def add_steps(steps: Any) -> None:
-    """Add the two steps to the sub-commands of ``tessera predict``."""
-    store = steps.add_parser("fill-store", help="lay out the subvolumes that an FFN will fill")
+    store = kinds.add_parser("store", help="lay out the subvolumes")
     add_settings(store)
     store.add_argument("--volume", type=Path, required=True, metavar="FILE", help="volume.json")
     store.add_argument("--model", type=Path, required=True, metavar="DIR", help="the bundle")
     store.add_argument("--batches", type=int, default=1, metavar="N", help="number of batches")
     store.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to fill")
 
-    fill = steps.add_parser("fill", help="fill the subvolumes of a batch")
-    fill.add_argument("folder", type=Path, help="folder that 'fill-store' laid out")
+    fill = kinds.add_parser("run", help="fill the subvolumes of a batch")
+    fill.add_argument("folder", type=Path, help="folder that 'store' laid out")
     fill.add_argument("--batch", type=int, default=0, metavar="I", help="batch, from 0")
     fill.add_argument("--of", type=int, default=1, metavar="N", help="number of batches")
     add_ranks(fill)
 
 
 def run_step(args: argparse.Namespace) -> int:
-    """Run one of :data:`STEPS`."""
+    """Run one step of a fill."""
     from tessera.predict.ffn import subvolumes
 
-    if args.step == "fill-store":
+    if args.fill_step == "store":
         settings = section(args, Predict)
         store = subvolumes.create(settings, args.volume, args.model, args.batches, args.out)
         print(f"{len(store.grid)} subvolumes of {store.block} voxels and their overlap")

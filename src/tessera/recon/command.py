@@ -1,0 +1,84 @@
+"""``tessera recon``: one raw scan to one tile, slab by slab."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tessera.arguments import add_ranks, add_settings, section
+from tessera.config import Recon
+from tessera.errors import TesseraError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's arguments."""
+    add_settings(parser)
+    add_ranks(parser)
+    parser.add_argument("--threads", type=int, default=1, help="threads of each rank")
+    parser.add_argument("scan", type=Path, help="raw scan")
+    parser.add_argument("out", type=Path, help="folder of the tile")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Reconstruct."""
+    from tessera.compute import ranks
+
+    settings = section(args, Recon)
+    comm = ranks.world(args.ranks)
+    reconstruct(args.scan, args.out, settings, comm, args.threads)
+    return 0
+
+
+def reconstruct(
+    path: Path, out: Path, settings: Recon, comm: Any | None = None, threads: int = 1
+) -> None:
+    """Write ``tile.zarr``, ``axis.json``, ``qc.npz`` and the record below ``out``.
+
+    Raises:
+        TesseraError: the scan is bad, or its rotation axis is not to be trusted.
+    """
+    from tessera.compute import ranks
+    from tessera.formats import open_scan
+    from tessera.recon.tile import Slabs, angles_of, prepare
+    from tessera.volume.engine import run_batch
+    from tessera.volume.record import make_key
+
+    with open_scan(path) as scan:
+        angles = angles_of(scan, settings)
+        axis, qc = ranks.root_only(comm, prepare, scan, angles, settings)
+        if ranks.rank_of(comm) == 0:
+            _write_axis(out, axis, qc)
+        if axis.how == "found" and axis.confidence < settings.axis.min_confidence:
+            raise TesseraError(
+                f"{path}: the rotation axis is not to be trusted ({axis.column:.2f}, confidence "
+                f"{axis.confidence:.2f}); look at {out / 'qc.npz'} and give recon.axis.column"
+            )
+        slabs = Slabs(scan, angles, axis, settings, out / "tile.zarr", threads)
+        key = make_key(
+            settings=settings.model_dump(mode="json"),
+            scan=_content(path),
+            axis=round(axis.column, 6),
+        )
+        ranks.root_only(comm, slabs.create, key)
+        run_batch(slabs.task(), list(slabs.grid), out / "records" / "0000.json", key, comm)
+
+
+def _content(path: Path) -> list[Any]:
+    """What tells one raw scan from another without reading it: sizes and times of its files."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    return [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+
+
+def _write_axis(out: Path, axis: Any, qc: dict[str, np.ndarray]) -> None:
+    from tessera.volume.record import atomic_write
+    from tessera.volume.store import write_errors
+
+    with write_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        np.savez(out / "qc.npz", **qc)  # type: ignore[arg-type]
+        atomic_write(out / "axis.json", json.dumps(asdict(axis), indent=1))
