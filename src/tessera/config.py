@@ -83,7 +83,7 @@ class Simulate(Section):
     somas: Annotated[int, Field(ge=0)] = 120
     vessels: Annotated[int, Field(ge=0)] = 14
     fibres: Annotated[int, Field(ge=0)] = 60
-    photons: Positive = Field(3.0e4, description="mean count of an unattenuated pixel")
+    photons: Positive = Field(6.0e4, description="mean count of an unattenuated pixel")
     rings: Annotated[float, Field(ge=0)] = Field(0.01, description="spread of the pixel gains")
     axis_error_vox: Annotated[float, Field(ge=0)] = 6.0
     stage_error_vox: Annotated[float, Field(ge=0)] = 3.0

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from tests.mosaic.phantom import Blobs, make_mosaic, write_tile
 from tessera.cli import main
 from tessera.config import Mosaic, section_json
 from tessera.volume.box import Box
 from tessera.volume.store import open_volume
+from tests.mosaic.phantom import Blobs, make_mosaic, write_tile
 
 SETTINGS = section_json(Mosaic(chunk=(16, 16, 16), shard=(32, 32, 32), levels=2, tiff=True))
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.mosaic.phantom import Blobs, make_mosaic, write_tile
 from tessera.config import Mosaic
 from tessera.errors import TesseraError
 from tessera.mosaic.finish import finish
@@ -22,6 +21,7 @@ from tessera.mosaic.tile import open_tiles
 from tessera.volume.box import Box
 from tessera.volume.record import read_record
 from tessera.volume.store import open_volume
+from tests.mosaic.phantom import Blobs, make_mosaic, write_tile
 
 REPO = Path(__file__).resolve().parents[2]
 

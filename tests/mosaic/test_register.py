@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.mosaic.phantom import Blobs, make_mosaic, position_rms, write_tile
 from tessera.config import Mosaic
 from tessera.errors import TesseraError
 from tessera.mosaic.overlap import find_pairs, overlap_box, regions, true_mask
 from tessera.mosaic.register import read_positions, register, write_positions
 from tessera.mosaic.tile import open_tiles
 from tessera.volume.box import Box
+from tests.mosaic.phantom import Blobs, make_mosaic, position_rms, write_tile
 
 SETTINGS = Mosaic()
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.mosaic.phantom import Blobs
 from tessera.mosaic.shift import BAND_MARGIN, FINE_MARGIN, Correlation, band_pass, fine_shift
+from tests.mosaic.phantom import Blobs
 
 REGION = (24, 32, 16)
 BLOBS = Blobs.random((60, 70, 54), density=1 / 150, seed=4)

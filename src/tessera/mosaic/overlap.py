@@ -118,15 +118,16 @@ def _lens(
 
 def regions(box: Box) -> list[Box]:
     """Return regions of at most ``REGION`` voxels a side, spread evenly over a box."""
-    spans = []
+    spans: list[list[tuple[int, int]]] = []
     for start, stop in zip(box.start, box.stop, strict=True):
         extent = stop - start
         count = min(_PER_AXIS, -(-extent // REGION))
         side = min(REGION, -(-extent // count)) if count else 0
-        firsts = np.linspace(start, stop - side, count).round().astype(int) if count else []
+        firsts = np.linspace(start, stop - side, count).round()
         spans.append([(int(f), int(f) + side) for f in firsts])
     return [
-        Box.of([s[0] for s in span], [s[1] for s in span]) for span in itertools.product(*spans)
+        Box.of(tuple(s[0] for s in span), tuple(s[1] for s in span))
+        for span in itertools.product(*spans)
     ]
 
 

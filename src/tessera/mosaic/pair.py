@@ -142,8 +142,9 @@ def measure(tiles: list[Tile], pair: Pair, reach_vox: float) -> Measured:
 def _coarse(a: Tile, b: Tile, reach_vox: float) -> tuple[tuple[int, int, int], float, bool]:
     """Whole shift of b's place, its correlation, and whether it lies within reach."""
     reach = int(np.ceil(reach_vox))
-    reaches = tuple(reach if n > 1 else 0 for n in a.shape)
-    found = shifts.Correlation((reaches[0], reaches[1], reaches[2]))
+    z, y, x = (reach if n > 1 else 0 for n in a.shape)
+    reaches = (z, y, x)
+    found = shifts.Correlation(reaches)
     looked = regions(overlap_box(a, b, (0.0, 0.0, 0.0), reach))
     step = -(-len(looked) // _COARSE_REGIONS) if looked else 1
     for region in looked[step // 2 :: step]:

@@ -95,7 +95,7 @@ class NufftBackend:
 
     def _spectrum(self, sinogram: np.ndarray, axis: float) -> np.ndarray:
         """Filtered spectrum of one sinogram on all spokes, the axis moved to zero."""
-        padded, before = extend(sinogram, self.length, self.truncated)
+        padded, before = extend(sinogram, self.length, self.truncated, axis)
         half = scipy.fft.rfft(padded, axis=1) * (self._response / self.length)
         n = self.length // 2
         full = np.empty((len(padded), self.length), np.complex64)
@@ -104,5 +104,5 @@ class NufftBackend:
         full[:, n] = 0
         full[:, n + 1 :] = np.conj(half[:, n - 1 : 0 : -1])
         # Column j of the padded sinogram lies at s = j - before - axis.
-        full *= np.exp(-2j * np.pi * self._frequency * (before + axis)).astype(np.complex64)
+        full *= np.exp(2j * np.pi * self._frequency * (before + axis)).astype(np.complex64)
         return np.asarray(full.ravel() * self._centre)

@@ -68,7 +68,9 @@ def build_pyramid(path: Path, kind: Kind, digest: str, comm: Any | None = None) 
 
 def _task(fine: Volume, coarse: Volume, kind: Kind) -> Task:
     def read(block: Block) -> np.ndarray:
-        twice = Box.of([2 * a for a in block.write.start], [2 * b for b in block.write.stop])
+        twice = Box.of(
+            tuple(2 * a for a in block.write.start), tuple(2 * b for b in block.write.stop)
+        )
         return fine.read(twice.intersect(Box.whole(fine.shape)))
 
     def write(block: Block, data: np.ndarray) -> None:

@@ -35,7 +35,7 @@ class _Lazy:
 
     def __getitem__(self, index: tuple[slice, slice, slice]) -> np.ndarray:
         spans = [s.indices(n) for s, n in zip(index, self.shape, strict=True)]
-        return self._volume.read(Box.of([s[0] for s in spans], [s[1] for s in spans]))
+        return self._volume.read(Box.of(tuple(s[0] for s in spans), tuple(s[1] for s in spans)))
 
 
 def lazy_array(volume: Volume) -> da.Array:

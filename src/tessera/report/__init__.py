@@ -1,0 +1,1 @@
+"""One self-contained page of all that a run made, and scenes for the viewers."""
