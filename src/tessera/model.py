@@ -1,8 +1,9 @@
-"""``tessera model``: show what a bundle is."""
+"""``tessera model``: show what a bundle is, or make one of weights from elsewhere."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from tessera.nets import bundle
 
@@ -13,11 +14,61 @@ def configure(parser: argparse.ArgumentParser) -> None:
     show = kinds.add_parser("show", help="say what a bundle is, and check its hashes")
     show.add_argument("bundle", help="folder that holds model.json and model.safetensors")
 
+    ffn = kinds.add_parser("import-ffn", help="make a bundle of a published flood-filling network")
+    ffn.add_argument("weights", type=Path, help=".npz of its variables, or a checkpoint's prefix")
+    ffn.add_argument("out", type=Path, help="folder of the bundle")
+    ffn.add_argument("--class", dest="name", default="neuron", help="what its objects are")
+    triple = {"type": int, "nargs": 3, "metavar": ("Z", "Y", "X")}
+    ffn.add_argument("--fov", default=[33, 33, 33], help="field of view, voxels", **triple)
+    ffn.add_argument("--deltas", default=[8, 8, 8], help="steps of a move, voxels", **triple)
+    ffn.add_argument("--mean", type=float, default=128.0, help="grey value that it sees as 0")
+    ffn.add_argument("--std", type=float, default=33.0, help="grey values that it sees as 1")
+    ffn.add_argument(
+        "--voxel-um",
+        type=float,
+        nargs=3,
+        default=[0.01, 0.01, 0.01],
+        metavar=("Z", "Y", "X"),
+        help="voxel size of what it was trained on; the defaults are those of FIB-25",
+    )
+
 
 def main(args: argparse.Namespace) -> int:
     """Run a sub-command."""
+    if args.what == "import-ffn":
+        import_ffn(args)
+        print(describe(str(args.out)))
+        return 0
     print(describe(args.bundle))
     return 0
+
+
+def import_ffn(args: argparse.Namespace) -> str:
+    """Make a bundle of a published network's weights; return its digest.
+
+    Raises:
+        TesseraError: if the weights cannot be read, or do not fit the geometry given.
+    """
+    from tessera.nets.ffn import import_weights
+    from tessera.nets.registry import build
+    from tessera.volume.record import file_hash
+
+    state, found = import_weights(args.weights)
+    options = {**found, "fov": args.fov, "deltas": args.deltas}
+    net = build("ffn", 1, (), options)
+    bundle.fit(net, state, str(args.weights))
+    facts = bundle.Facts(
+        net={"name": "ffn", "channels": [], "options": options},
+        classes=(args.name,),
+        activation="sigmoid",
+        normalisation={"mean": args.mean, "std": args.std},
+        voxel_um=tuple(args.voxel_um),
+        halo_vox=net.halo,  # type: ignore[arg-type]
+        align_vox=net.align,  # type: ignore[arg-type]
+        training={"imported": args.weights.name},
+        data={"weights": file_hash(args.weights)},
+    )
+    return bundle.save(args.out, state, facts)
 
 
 def describe(folder: str) -> str:

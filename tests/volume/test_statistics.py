@@ -61,7 +61,7 @@ def test_a_mask_of_columns(tmp_path: Path) -> None:
     data = np.random.default_rng(0).normal(5, 1, (16, 40, 33)).astype(np.float32)
     mask = np.hypot(*np.meshgrid(np.arange(40) - 20, np.arange(33) - 16, indexing="ij")) < 12
     found = st.percentiles(stored(tmp_path / "v.zarr", data), (5, 95), mask)
-    np.testing.assert_allclose(found, np.percentile(data[:, mask], (5, 95)), atol=2e-3)
+    np.testing.assert_allclose(found, np.percentile(data[:, mask], (5, 95)), atol=5e-3)
 
 
 def test_one_value_and_none(tmp_path: Path) -> None:

@@ -142,11 +142,10 @@ class Volume:
         if self._write is None:
             with zarr.config.set({"codec_pipeline.path": _WRITE_PIPELINE}):
                 self._write = zarr.open_array(self.path / str(self.level), mode="r+")
-        if any(b % s for b, s in zip(box.stop, self.shard, strict=True)):
-            # At the volume's edge zarr takes a shard for partly written and reads what is there,
-            # which fails for ever if a kill has torn it.
-            for path in self.shard_files(box):
-                path.unlink(missing_ok=True)
+        # zarr reads a shard that is there before it writes it, even all of it, and so would fail
+        # for ever on a torn one.
+        for path in self.shard_files(box):
+            path.unlink(missing_ok=True)
         self._write[(..., *box.slices)] = data
 
     def shard_files(self, box: Box) -> list[Path]:

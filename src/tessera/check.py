@@ -1,0 +1,279 @@
+"""``tessera check``: what is wrong with a config or its data, found before the first job.
+
+It reads headers and a few frames, so it takes seconds however large the data are. The Snakefile
+calls :func:`check_config` too. The rules, in this order:
+
+1. The results folder can be written.
+2. The start is sound: scans (headers, angles, tiles that overlap, sampled frames), or a volume.
+3. Boxes lie in the volume, and labels have the volume's shape and classes that have a name.
+4. The disk has room for what will be written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tessera import layout
+from tessera.config import Config, Model, VolumeSource, read_config
+from tessera.errors import TesseraError
+
+Shape = tuple[int, int, int]
+_GIB = 1024.0**3
+
+
+@dataclass
+class Summary:
+    """What the check learned.
+
+    Attributes:
+        lines: what a person wants to read.
+        shape: the volume's size (z, y, x) in voxels.
+        need_bytes: what the results will take on disk, about.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    shape: Shape = (0, 0, 0)
+    need_bytes: int = 0
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's arguments."""
+    parser.add_argument("config", type=Path, help="config.yaml")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Check, and say what will be done."""
+    print("\n".join(check_config(read_config(args.config)).lines))
+    return 0
+
+
+def check_config(config: Config) -> Summary:
+    """Check all that can be known before the first job; return what was learned.
+
+    Raises:
+        TesseraError: one sentence for the first thing that is wrong.
+    """
+    root = Path(layout.specimen_root(config))
+    _check_writable(root)
+    summary = Summary([f"specimen {config.specimen}: results go to {root}"])
+    if config.volume is not None:
+        _check_volume(config.volume, config, summary)
+    elif config.simulate is not None:
+        _check_simulate(config, summary)
+    else:
+        _check_scans(config, summary)
+    _check_classes(config)
+    for name, model in config.models.items():
+        _check_boxes(name, model, summary.shape)
+        _check_labels(name, model, config, summary.shape)
+        kinds = ", ".join(model.classes)
+        summary.lines.append(f"model {name}: {model.net}, {kinds}; {model.steps} steps")
+    _check_room(root, config, summary)
+    return summary
+
+
+# --- where results go -------------------------------------------------------------------------
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder above that is there."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def _check_writable(root: Path) -> None:
+    there = _existing(root)
+    if not there.is_dir():
+        raise TesseraError(f"{root}: {there} is a file, not a folder; give another results folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise TesseraError(
+            f"{root}: cannot be written ({there} is not yours to write); give a results folder "
+            "that you own"
+        )
+
+
+def _check_room(root: Path, config: Config, summary: Summary) -> None:
+    """Tiles and volume, which hardly compress; what exists already needs no room."""
+    free = shutil.disk_usage(_existing(root)).free
+    need = 0 if (root / "mosaic" / "volume.json").exists() else summary.need_bytes
+    if need > free:
+        raise TesseraError(
+            f"{root}: the results need about {need / _GIB:.1f} GiB but the disk has "
+            f"{free / _GIB:.1f} GiB free; free some, or give another results folder"
+        )
+    summary.lines.append(
+        f"disk: about {summary.need_bytes / _GIB:.2f} GiB needed, {free / _GIB:.0f} GiB free"
+    )
+
+
+# --- the start --------------------------------------------------------------------------------
+
+
+def _check_simulate(config: Config, summary: Summary) -> None:
+    from tessera.simulate.tiles import frame, tile_grid
+
+    assert config.simulate is not None
+    tiles = tile_grid(config.simulate)
+    first = next(iter(tiles.values()))
+    summary.shape, _ = frame(config.simulate)
+    tile_voxels = first.rows * first.columns**2
+    scan_bytes = 2 * config.simulate.angles * first.rows * first.columns
+    summary.need_bytes = len(tiles) * scan_bytes + _result_bytes(
+        config, len(tiles) * tile_voxels, summary.shape
+    )
+    summary.lines.append(
+        f"simulated: {len(tiles)} tiles, {config.simulate.angles} angles of {first.rows} x "
+        f"{first.columns} pixels; {_volume_line(summary.shape, config.simulate.voxel_um)}"
+    )
+
+
+def _check_scans(config: Config, summary: Summary) -> None:
+    from tessera.formats import nominal_frame, open_scan
+    from tessera.formats.sample import check_frames
+    from tessera.formats.scan import angles_of
+
+    scans = layout.scans(config)
+    _check_tools(config)
+    frame = nominal_frame(scans, config.recon.pixel_um)
+    kinds: dict[str, int] = {}
+    angles = rows = columns = 0
+    for path in scans.values():
+        with open_scan(path) as scan:
+            turn = angles_of(scan, config.recon.angles_deg)
+            _check_turn(turn, config, path)
+            check_frames(scan)
+            kinds[scan.header.kind] = kinds.get(scan.header.kind, 0) + 1
+            angles, rows, columns = (
+                scan.header.angles,
+                scan.header.rows,
+                scan.header.columns,
+            )
+    column = config.recon.axis.column
+    if column is not None and not 0 <= column <= columns - 1:
+        raise TesseraError(
+            f"recon.axis.column: {column:g} lies outside the picture of {columns} columns; give a "
+            "column from 0 to the last, or leave it out to have it found"
+        )
+    summary.shape = frame.shape
+    summary.need_bytes = _result_bytes(config, len(scans) * rows * columns**2, frame.shape)
+    formats = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
+    summary.lines.append(
+        f"scans: {formats}; {angles} angles of {rows} x {columns} pixels; "
+        f"{_volume_line(frame.shape, frame.voxel_um)}"
+    )
+
+
+def _check_turn(angles: object, config: Config, path: str) -> None:
+    import numpy as np
+
+    given = np.asarray(angles)
+    turn = abs(float(given[-1] - given[0])) * len(given) / max(len(given) - 1, 1)
+    if config.recon.half_acquisition and turn < 350.0:
+        raise TesseraError(
+            f"{path}: covers {turn:.0f} degrees, but recon.half_acquisition needs 360; turn it off"
+        )
+
+
+def _check_tools(config: Config) -> None:
+    """Backends that stand in environments of their own are looked for by their rules."""
+    if config.mosaic.kind == "projections" and config.recon.half_acquisition:
+        raise TesseraError(
+            "mosaic.kind: projections cannot be joined from half acquisitions; choose volumes, or "
+            "turn recon.half_acquisition off"
+        )
+
+
+def _check_volume(source: VolumeSource, config: Config, summary: Summary) -> None:
+    from tessera.formats import open_source
+
+    with open_source(source) as volume:
+        if volume.voxel_um is None:
+            raise TesseraError(
+                f"{source.path}: does not say how large its voxels are; give volume.voxel_um"
+            )
+        volume.probe()
+        summary.shape = volume.shape
+        summary.need_bytes = _result_bytes(config, 0, volume.shape, volume.dtype.itemsize)
+        spacing = " x ".join(f"{v:g}" for v in volume.voxel_um)
+        summary.lines.append(
+            f"volume: {source.path}, {' x '.join(map(str, volume.shape))} voxels of {spacing} um, "
+            f"{volume.dtype}"
+        )
+
+
+def _result_bytes(config: Config, tile_voxels: int, shape: Shape, item: int | None = None) -> int:
+    """Bytes of tiles (compressed a little), the multiscale volume, probabilities."""
+    sizes = {"float32": 4, "uint16": 2, "uint8": 1}
+    voxels = math.prod(shape)
+    total = tile_voxels * sizes[config.recon.dtype] + 1.15 * voxels * (
+        item or sizes[config.mosaic.dtype]
+    )
+    for model in config.models.values():
+        total += 0.5 * voxels * len(model.classes)
+    return int(total)
+
+
+def _volume_line(shape: Shape, voxel_um: float) -> str:
+    size = " x ".join(f"{n * voxel_um / 1000:.2g}" for n in shape)
+    return f"volume {' x '.join(map(str, shape))} voxels of {voxel_um:g} um ({size} mm)"
+
+
+# --- models and labels ------------------------------------------------------------------------
+
+
+def _check_classes(config: Config) -> None:
+    if not config.models:
+        return
+    known = {c for model in config.models.values() for c in model.classes}
+    for name in config.label.classes:
+        if name not in known:
+            raise TesseraError(
+                f"label.classes: no model has a class '{name}' (there: {', '.join(sorted(known))})"
+                "; name one of these, or add it to a model"
+            )
+
+
+def _check_boxes(name: str, model: Model, shape: Shape) -> None:
+    for use in ("train", "validation", "test"):
+        for box in getattr(model.split, use):
+            for axis, low, high, size in zip("zyx", box.start, box.stop, shape, strict=True):
+                stop = size if high is None else high
+                if not 0 <= low < stop <= size:
+                    raise TesseraError(
+                        f"models.{name}.split.{use}: the box is {low} to {stop} along {axis} but "
+                        f"the volume has {size} voxels there; keep boxes inside the volume"
+                    )
+
+
+def _check_labels(name: str, model: Model, config: Config, shape: Shape) -> None:
+    from tessera.formats import open_source
+    from tessera.formats.sample import highest_label
+
+    if not model.labels and model.split.train and config.simulate is None:
+        raise TesseraError(
+            f"models.{name}: has no labels to learn from; give some under 'labels'"
+        )
+    for source in model.labels:
+        where = source.path + (f"::{source.dataset}" if source.dataset else "")
+        with open_source(VolumeSource(path=source.path, dataset=source.dataset)) as volume:
+            if volume.shape != shape:
+                raise TesseraError(
+                    f"{where}: labels of {volume.shape} voxels do not fit the volume of {shape}; "
+                    "give labels of the volume itself"
+                )
+            highest = highest_label(volume)
+        if source.instances_of is None and highest >= len(model.classes):
+            raise TesseraError(
+                f"{where}: holds label {highest}, but models.{name}.classes names 0 to "
+                f"{len(model.classes) - 1} ({', '.join(model.classes)}); name it there, or say "
+                "instances_of if the labels are object ids"
+            )
+    _ = config

@@ -1,0 +1,117 @@
+"""Inference of one batch: read a block with its halo, run the network, write its voxels.
+
+Reading and writing overlap the computing (see the engine). One process computes with the threads
+it was given at its start; the network's arithmetic is the same for any block that a voxel is in.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import torch
+
+from tessera.compute.device import choose
+from tessera.compute.ranks import rank_of
+from tessera.config import VolumeSource
+from tessera.errors import TesseraError
+from tessera.nets.bundle import Bundle, load
+from tessera.predict.plan import Plan
+from tessera.volume.box import Block, Box
+from tessera.volume.engine import Task, run_batch
+from tessera.volume.record import Record
+from tessera.volume.store import Volume, open_volume
+
+
+class Predictor:
+    """A network on a device: raw voxels of a read box in, probabilities out.
+
+    Args:
+        bundle: the network and its normalisation.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        augment: average over the eight reflections.
+        local_rank: which GPU of the node, where there is one.
+    """
+
+    def __init__(
+        self, bundle: Bundle, precision: str = "auto", augment: bool = False, local_rank: int = 0
+    ) -> None:
+        self.bundle = bundle
+        self.device = choose(precision, local_rank)
+        self.net = bundle.net.to(self.device.device, memory_format=torch.channels_last_3d)
+        axes = (-3, -2, -1)
+        self._turns = (
+            [c for n in range(4) for c in itertools.combinations(axes, n)] if augment else [()]
+        )
+
+    def __call__(self, voxels: np.ndarray) -> np.ndarray:
+        """Return probabilities (class, z, y, x), float32, of raw voxels (z, y, x)."""
+        raw = torch.from_numpy(np.ascontiguousarray(voxels)).to(self.device.device)
+        with torch.inference_mode(), self.device.autocast():
+            image = self.bundle.normalise(raw)[None, None]
+            image = image.contiguous(memory_format=torch.channels_last_3d)
+            total: Any = 0
+            for turn in self._turns:
+                logits = self.net(torch.flip(image, turn) if turn else image)
+                made = self.bundle.probabilities(logits)
+                total = total + (torch.flip(made, turn) if turn else made)
+            return np.asarray((total / len(self._turns))[0].float().cpu().numpy())
+
+
+def run(plan: Plan, batch: int, of: int, comm: Any | None = None, threads: int = 1) -> Record:
+    """Predict the blocks of a batch.
+
+    Args:
+        plan: what ``tessera predict store`` laid out.
+        batch, of: which batch of how many.
+        comm: mpi4py communicator, or None.
+        threads: of each rank.
+    """
+    torch.set_num_threads(threads)
+    blocks = plan.blocks(batch, of)
+    volume, store = open_volume(plan.volume), open_volume(plan.folder / plan.path)
+    predictor = Predictor(
+        load(plan.model), plan.settings.precision, plan.settings.augment, rank_of(comm)
+    )
+    mask = Mask(plan.settings.mask, volume) if plan.settings.mask else None
+
+    def compute(block: Block, voxels: np.ndarray | None) -> np.ndarray:
+        if voxels is None:
+            return np.zeros(_result_shape(store, block.write), np.uint8)
+        probabilities = predictor(voxels)[(slice(None), *block.write.inside(block.read))]
+        if not store.has_channels:
+            return probabilities.argmax(axis=0).astype(np.uint8)
+        return np.rint(probabilities * 255).astype(np.uint8)
+
+    task = Task(
+        read=lambda block: None if mask and mask.outside(block.write) else volume.read(block.read),
+        compute=compute,
+        write=lambda block, voxels: store.write(block.write, voxels),
+        files=lambda block: store.shard_files(block.write),
+        name="predict, blocks",
+    )
+    record = plan.folder / "records" / f"{batch:04d}.json"
+    return run_batch(task, blocks, record, plan.key, comm)
+
+
+def _result_shape(store: Volume, box: Box) -> tuple[int, ...]:
+    return (len(store.channels), *box.shape) if store.has_channels else tuple(box.shape)
+
+
+class Mask:
+    """A volume that is zero where nothing is to be predicted; blocks all outside are skipped."""
+
+    def __init__(self, source: VolumeSource, volume: Volume) -> None:
+        from tessera.formats import open_source
+
+        self._source = open_source(source)
+        if self._source.shape != tuple(volume.shape):
+            raise TesseraError(
+                f"predict.mask: {source.path} is {self._source.shape} voxels but the volume "
+                f"{tuple(volume.shape)}; give a mask of the same shape"
+            )
+
+    def outside(self, box: Box) -> bool:
+        """True if no voxel of the box is inside the mask."""
+        return not self._source.read(box).any()
