@@ -15,7 +15,6 @@ import argparse
 import math
 import os
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -141,7 +140,6 @@ def _check_scans(config: Config, summary: Summary) -> None:
     from tessera.formats.scan import angles_of
 
     scans = layout.scans(config)
-    _check_tools(config)
     frame = nominal_frame(scans, config.recon.pixel_um)
     kinds: dict[str, int] = {}
     angles = rows = columns = 0
@@ -179,15 +177,6 @@ def _check_turn(angles: object, config: Config, path: str) -> None:
     if config.recon.half_acquisition and turn < 350.0:
         raise TesseraError(
             f"{path}: covers {turn:.0f} degrees, but recon.half_acquisition needs 360; turn it off"
-        )
-
-
-def _check_tools(config: Config) -> None:
-    """Backends that stand in environments of their own are looked for by their rules."""
-    if config.mosaic.kind == "projections" and config.recon.half_acquisition:
-        raise TesseraError(
-            "mosaic.kind: projections cannot be joined from half acquisitions; choose volumes, or "
-            "turn recon.half_acquisition off"
         )
 
 
@@ -258,9 +247,7 @@ def _check_labels(name: str, model: Model, config: Config, shape: Shape) -> None
     from tessera.formats.sample import highest_label
 
     if not model.labels and model.split.train and config.simulate is None:
-        raise TesseraError(
-            f"models.{name}: has no labels to learn from; give some under 'labels'"
-        )
+        raise TesseraError(f"models.{name}: has no labels to learn from; give some under 'labels'")
     for source in model.labels:
         where = source.path + (f"::{source.dataset}" if source.dataset else "")
         with open_source(VolumeSource(path=source.path, dataset=source.dataset)) as volume:
@@ -276,4 +263,3 @@ def _check_labels(name: str, model: Model, config: Config, shape: Shape) -> None
                 f"{len(model.classes) - 1} ({', '.join(model.classes)}); name it there, or say "
                 "instances_of if the labels are object ids"
             )
-    _ = config

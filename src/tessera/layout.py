@@ -68,7 +68,7 @@ def volume_shape(config: Config) -> tuple[int, int, int]:
             return z, y, x
     from tessera.formats import nominal_frame
 
-    return nominal_frame(scans(config)).shape
+    return nominal_frame(scans(config), config.recon.pixel_um).shape
 
 
 def batches(config: Config, asked: int | None, block: tuple[int, int, int]) -> int:

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from tessera.errors import TesseraError
-from tessera.formats.scan import ScanHeader, scan_header
+from tessera.formats.scan import ScanHeader, pixel_of, scan_header
+
+_FARTHEST_MM = 1000.0  # a stage does not travel farther
+_SAME_PLACE_VOX = 0.5
 
 
 @dataclass(frozen=True)
@@ -22,53 +25,89 @@ class Frame:
 def nominal_frame(scans: Mapping[str, str], pixel_um: float | None = None) -> Frame:
     """Return the frame of tiles named in ``scans`` (name -> path).
 
+    The first tile's voxels are the lattice; a tile's box is rounded half up onto it.
+
     Args:
         scans: the tiles.
-        pixel_um: detector pixel where the files do not say.
+        pixel_um: detector pixel; None: as the files say.
 
     Raises:
         TesseraError: tiles of different shapes or pixels, twice at one place, without positions,
-            or none of which overlaps a certain one.
+            or some of which overlap no other.
     """
     headers = {name: scan_header(path) for name, path in sorted(scans.items())}
     first_name, first = next(iter(headers.items()))
-    pixel = pixel_um or first.pixel_um
-    if pixel is None:
-        raise TesseraError(
-            f"{scans[first_name]}: does not say how large its pixels are; give recon.pixel_um"
-        )
-    size = np.array([first.rows, first.columns, first.columns])
+    pixel = pixel_of(first, pixel_um, scans[first_name])
     if len(headers) == 1:
         return Frame((first.rows, first.columns, first.columns), pixel)
-    offsets = {n: _offset(h, first, scans[n], pixel) for n, h in headers.items()}
     for name, header in headers.items():
-        if (header.rows, header.columns) != (first.rows, first.columns):
-            raise TesseraError(
-                f"{scans[name]}: has {header.rows} x {header.columns} pixels but "
-                f"{scans[first_name]} has {first.rows} x {first.columns}; give tiles of one shape"
-            )
-        others = [o for n, o in offsets.items() if n != name]
-        away = [np.abs(o - offsets[name]) for o in others]
-        if any((a < 0.5).all() for a in away):
-            raise TesseraError(
-                f"{scans[name]}: lies where another tile lies; give each tile once, and its own "
-                "stage position"
-            )
-        if not any((a < size).all() for a in away):
-            raise TesseraError(
-                f"{scans[name]}: overlaps no other tile by its stage position; check the position "
-                "and its unit"
-            )
-    places = np.array(list(offsets.values()))
-    low = np.floor(places.min(axis=0) + 0.5)
-    high = np.floor((places + size).max(axis=0) + 0.5)
+        _check_same_kind(header, scans[name], first, scans[first_name], pixel_um)
+    places = np.array([_place(h, scans[n]) for n, h in headers.items()])
+    offsets = (places - places[0]) / pixel
+    size = np.array([first.rows, first.columns, first.columns])
+    _check_overlap(offsets, size, [scans[n] for n in headers])
+    low = np.floor(offsets.min(axis=0) + 0.5)
+    high = np.floor((offsets + size).max(axis=0) + 0.5)
     z, y, x = (int(n) for n in high - low)
     return Frame((z, y, x), pixel)
 
 
-def _offset(header: ScanHeader, first: ScanHeader, path: str, pixel: float) -> np.ndarray:
-    if header.position_um is None or first.position_um is None:
+def _check_same_kind(
+    header: ScanHeader, path: str, first: ScanHeader, first_path: str, pixel_um: float | None
+) -> None:
+    if (header.rows, header.columns) != (first.rows, first.columns):
         raise TesseraError(
-            f"{path}: does not say where the stage was; a mosaic needs the position of each tile"
+            f"{path}: has {header.rows} x {header.columns} pixels but {first_path} has "
+            f"{first.rows} x {first.columns}; give tiles of one shape"
         )
-    return np.subtract(header.position_um, first.position_um) / pixel
+    mine, theirs = pixel_of(header, pixel_um, path), pixel_of(first, pixel_um, first_path)
+    if abs(mine - theirs) > 1e-4 * theirs:
+        raise TesseraError(
+            f"{path}: pixels of {mine:g} um but {first_path} has {theirs:g} um; give tiles of one "
+            "magnification"
+        )
+
+
+def _place(header: ScanHeader, path: str) -> np.ndarray:
+    if header.position_um is None:
+        raise TesseraError(
+            f"{path}: does not say where the stage was, which a mosaic needs of each tile; write "
+            "position_um into a JSON file beside it"
+        )
+    place = np.array(header.position_um, float)
+    if not np.isfinite(place).all() or np.abs(place).max() > _FARTHEST_MM * 1e3:
+        raise TesseraError(
+            f"{path}: a stage position of {place.tolist()} um cannot be; repair it or its unit"
+        )
+    return place
+
+
+def _check_overlap(offsets: np.ndarray, size: np.ndarray, paths: list[str]) -> None:
+    """Each tile has a place of its own, and all hang together.
+
+    Tiles within reach are joined one by one from the first; what is never reached is apart.
+    """
+    away = np.abs(offsets[:, None] - offsets[None])
+    same = (away < _SAME_PLACE_VOX).all(axis=2)
+    np.fill_diagonal(same, False)
+    if same.any():
+        one, other = np.argwhere(same)[0]
+        raise TesseraError(
+            f"{paths[max(one, other)]}: lies where {paths[min(one, other)]} lies; give each tile "
+            "once, and its own stage position"
+        )
+    near = (away < size).all(axis=2)
+    reached = np.zeros(len(paths), bool)
+    reached[0] = True
+    while True:
+        grown = near[reached].any(axis=0)
+        if (grown == reached).all():
+            break
+        reached = grown
+    if not reached.all():
+        lost = int(np.argmin(reached))
+        gap = (away[lost, reached] - size).max(axis=1).min()
+        raise TesseraError(
+            f"{paths[lost]}: overlaps no other tile by its stage position ({gap:.0f} pixels are "
+            "missing); check the position, its unit and the pixel size"
+        )

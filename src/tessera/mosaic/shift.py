@@ -34,27 +34,49 @@ _ALIKE = (2 * np.sqrt(np.pi) * FINE_SIGMA) ** 3
 _MIN_SHARE = 0.2  # share of the overlap that must be left at a shift for it to count
 
 
-def band_pass(data: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return the structure of some voxels' size: a difference of two Gaussians, float32.
+def smooth(data: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
+    """Return the Gaussian mean of the true voxels alone, 0 elsewhere, float32.
+
+    This is normalised convolution (Knutsson and Westin 1993, doi:10.1109/CVPR.1993.341081).
 
     Args:
         data: voxels (z, y, x).
-        mask: where they are true; what is not does not reach into what is, and becomes 0.
+        mask: where they are true; what is not does not reach into what is.
     """
-    return np.asarray(smooth(data, mask, FINE_SIGMA) - smooth(data, mask, COARSE_SIGMA))
+    return _Smoother(mask, sigma)(data)
 
 
-def smooth(data: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
-    """Return the Gaussian mean of the true voxels alone, 0 elsewhere.
+def band_pass(data: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the structure of some voxels' size, 0 where ``mask`` is not: see :func:`smooth`."""
+    return _BandPass(mask)(data)
 
-    This is normalised convolution (Knutsson and Westin 1993, doi:10.1109/CVPR.1993.341081).
-    """
-    data = np.asarray(data, np.float32)
-    weight = mask.astype(np.float32)
-    level = np.float32(data[mask].mean()) if mask.any() else np.float32(0)
-    top = gaussian_filter((data - level) * weight, sigma, mode="constant", truncate=3)
-    bottom = gaussian_filter(weight, sigma, mode="constant", truncate=3)
-    return np.asarray((top / np.maximum(bottom, 1e-3) + level) * weight)
+
+class _Smoother:
+    """:func:`smooth` under one mask, whose own share is worked out once."""
+
+    def __init__(self, mask: np.ndarray, sigma: float) -> None:
+        self._mask, self._sigma = mask, sigma
+        self._weight = mask.astype(np.float32)
+        self._share = np.maximum(self._blur(self._weight), 1e-3)
+
+    def __call__(self, data: np.ndarray) -> np.ndarray:
+        data = np.asarray(data, np.float32)
+        level = np.float32(data[self._mask].mean()) if self._mask.any() else np.float32(0)
+        mean = self._blur((data - level) * self._weight) / self._share + level
+        return np.asarray(mean * self._weight)
+
+    def _blur(self, data: np.ndarray) -> np.ndarray:
+        return np.asarray(gaussian_filter(data, self._sigma, mode="constant", truncate=3))
+
+
+class _BandPass:
+    """:func:`band_pass` under one mask."""
+
+    def __init__(self, mask: np.ndarray) -> None:
+        self._fine, self._coarse = _Smoother(mask, FINE_SIGMA), _Smoother(mask, COARSE_SIGMA)
+
+    def __call__(self, data: np.ndarray) -> np.ndarray:
+        return self._fine(data) - self._coarse(data)
 
 
 class Correlation:
@@ -155,12 +177,13 @@ def fine_shift(a: np.ndarray, b: np.ndarray, mask: np.ndarray, inner: tuple[slic
     failed = Fine(np.zeros(3), 0.0, np.zeros((3, 3)), False)
     if total <= 0:
         return failed
-    picture = band_pass(a, mask)[inner].astype(np.float64)
+    band = _BandPass(mask)
+    picture = band(a)[inner].astype(np.float64)
     shift = np.zeros(3)
     axes = [i for i, n in enumerate(core.shape) if n > 1]
     count = len(axes)
     for _ in range(_STEPS):
-        wide = band_pass(_moved(b, shift), mask)
+        wide = band(_moved(b, shift))
         moved = wide[inner].astype(np.float64)
         gain, offset, quality = _fit(picture, moved, window, total)
         if quality <= 0 or gain <= 0:

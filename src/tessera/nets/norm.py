@@ -27,7 +27,7 @@ class _Shared(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         axes = [0, *range(2, x.ndim)]
         count = torch.full((1,), x.numel() / x.shape[1], dtype=torch.float64, device=x.device)
-        # Shifted by nothing, in double: the sums of many small numbers must not lose the variance.
+        # Joined in double: the difference of two large sums must not lose the variance.
         first = x.sum(axes).double()
         second = (x * x).sum(axes).double()
         total = reduce(torch.cat([first, second, count]))
@@ -80,7 +80,7 @@ class BatchNorm(nn.BatchNorm3d):
         assert self.running_mean is not None and self.running_var is not None
         with torch.autocast(x.device.type, enabled=False):
             y, mean, var, n = _Shared.apply(  # type: ignore[no-untyped-call]
-                x.float(), self.weight, self.bias, self.eps, self.reduce
+                x.to(self.weight.dtype), self.weight, self.bias, self.eps, self.reduce
             )
         with torch.no_grad():
             momentum = self.momentum or 0.1

@@ -12,8 +12,8 @@ import math
 import numba
 import numpy as np
 
-from tessera.simulate.specimen import FIBRE_PER_CM, SOMA_PER_CM, VESSEL_PER_CM, Specimen
 from tessera.simulate.specimen import BODY_PER_CM as BODY
+from tessera.simulate.specimen import FIBRE_PER_CM, SOMA_PER_CM, VESSEL_PER_CM, Specimen
 
 SUB = 2  # sub-rays along each side of a pixel
 

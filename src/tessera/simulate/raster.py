@@ -49,7 +49,9 @@ def raster(
         density += (value * parts[0] * parts[1] * parts[2]).astype(np.float32)
 
     for k, centre in enumerate(specimen.somas):
-        part = _near(centre - specimen.soma_radius[k], centre + specimen.soma_radius[k], start, shape)
+        part = _near(
+            centre - specimen.soma_radius[k], centre + specimen.soma_radius[k], start, shape
+        )
         if part is None:
             continue
         inside, share = _soma_cover(specimen, k, part, start)
@@ -97,7 +99,7 @@ def _soma_cover(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Whether each voxel's centre is inside the soma, and which share of its sub-voxels."""
     centre, *subs = [_in_soma(specimen, k, p) for p in _sub_axes(part, start)]
-    return centre, np.mean(subs, axis=0, dtype=np.float32)
+    return centre, np.asarray(np.mean(subs, axis=0, dtype=np.float32))
 
 
 def _chain_cover(

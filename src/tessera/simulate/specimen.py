@@ -75,9 +75,7 @@ def make_specimen(settings: Simulate) -> Specimen:
     centres, inverses, radii, volumes = _somas(
         rng, round(settings.somas * more), low, size, capsules
     )
-    return Specimen(
-        body, blobs, centres, inverses, radii, volumes, capsules, chain_of, is_vessel
-    )
+    return Specimen(body, blobs, centres, inverses, radii, volumes, capsules, chain_of, is_vessel)
 
 
 def _chains(

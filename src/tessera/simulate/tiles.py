@@ -10,6 +10,7 @@ import numpy as np
 from tessera.config import Simulate
 
 Vector = tuple[float, float, float]
+_RIM = 4  # columns beyond the circle: the first and last are seldom as good
 
 
 @dataclass(frozen=True)
@@ -35,22 +36,27 @@ class TilePlan:
 def tile_grid(settings: Simulate) -> dict[str, TilePlan]:
     """Return the tiles by name.
 
-    The squares inside the tiles' circles cover ``settings.shape`` with the overlap asked for; the
-    detector is as wide as that circle, so the tile's slice reaches beyond its square.
+    Each tile has a rectangle of ``settings.shape``, neighbours' overlap by ``overlap_vox``. The
+    detector is as wide as the circle about the rectangle, wherever axis and stage are, so that all
+    of the rectangle is seen from all sides; the tile's slice reaches beyond it::
+
+           .-------.
+         /+---------+\
+        | |rectangle| |   circle: what all projections see
+         \+---------+/
+           '-------'
     """
     shape, counts, overlap = settings.shape, settings.tiles, settings.overlap_vox
-    sizes = [
-        math.ceil((n + (c - 1) * overlap) / c) for n, c in zip(shape, counts, strict=True)
-    ]
-    columns = math.ceil(math.hypot(sizes[1], sizes[2])) + 4
+    sizes = [math.ceil((n + (c - 1) * overlap) / c) for n, c in zip(shape, counts, strict=True)]
+    off = settings.axis_error_vox + math.sqrt(2) * settings.stage_error_vox
+    columns = math.ceil(math.hypot(sizes[1], sizes[2]) + 2 * off) + _RIM
     rng = np.random.default_rng([settings.seed, 1])
     plans: dict[str, TilePlan] = {}
     for z in range(counts[0]):
         for y in range(counts[1]):
             for x in range(counts[2]):
                 place = [
-                    (i * (s - overlap) + (s - 1) / 2)
-                    for i, s in zip((z, y, x), sizes, strict=True)
+                    (i * (s - overlap) + (s - 1) / 2) for i, s in zip((z, y, x), sizes, strict=True)
                 ]
                 # One draw a tile, used or not, so that tiles do not depend on each other.
                 error = rng.uniform(-1, 1, 3) * settings.stage_error_vox

@@ -14,8 +14,9 @@ from typing import Protocol
 
 import numpy as np
 
-from tessera.config import LabelSource, Model, VolumeSource
+from tessera.config import Model, VolumeSource
 from tessera.errors import TesseraError
+from tessera.formats import open_source
 from tessera.volume.box import Box
 from tessera.volume.store import open_volume
 
@@ -101,7 +102,8 @@ def open_labels(settings: Model, truth: str | None, shape: tuple[int, int, int])
         where = f"{source.path}" + (f":{source.dataset}" if source.dataset else "")
         kind = source.instances_of
         index = None if kind is None else settings.classes.index(kind)
-        found.append(_Source(_open(source), where, index))
+        volume = open_source(VolumeSource(path=source.path, dataset=source.dataset))
+        found.append(_Source(volume, where, index))
     if not found:
         if truth is None:
             raise TesseraError(
@@ -115,23 +117,3 @@ def open_labels(settings: Model, truth: str | None, shape: tuple[int, int, int])
                 f"shape {tuple(shape)}; give labels of the volume itself"
             )
     return Labels(found, settings.classes, settings.target in ("boundaries", "affinities"))
-
-
-def _open(source: LabelSource) -> Readable:
-    try:
-        from tessera.formats import open_source
-    except ImportError:
-        return _Plain(source)
-
-    opened: Readable = open_source(VolumeSource(path=source.path, dataset=source.dataset))
-    return opened
-
-
-class _Plain:
-    def __init__(self, source):
-        import h5py
-        self.d = h5py.File(source.path)[source.dataset]
-        self.shape = self.d.shape
-
-    def read(self, box):
-        return self.d[box.slices]

@@ -40,5 +40,7 @@ def find_seeds(image: np.ndarray, blocked: np.ndarray | None = None) -> np.ndarr
     distance = ndimage.distance_transform_edt(~is_edge).astype(np.float32)
     jitter = np.random.RandomState(42).random_sample(distance.shape) * _JITTER
     peaks = peak_local_max(distance + jitter, min_distance=_APART, threshold_abs=0, threshold_rel=0)
+    if blocked is not None:
+        peaks = peaks[~blocked[tuple(peaks.T)]]
     order = np.lexsort(peaks.T[::-1])
     return np.asarray(peaks[order], np.int64)
