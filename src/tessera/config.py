@@ -18,9 +18,7 @@ from tessera.errors import TesseraError
 
 S = TypeVar("S", bound="Section")
 Positive = Annotated[float, Field(gt=0)]
-Size = tuple[
-    Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]
-]
+Size = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Chance = Annotated[float, Field(gt=0, lt=1)]
 
@@ -230,7 +228,7 @@ class Model(Section):
     early_stop: Annotated[int, Field(gt=0)] | None = Field(
         None, description="validations without a better score after which training ends"
     )
-    compression: Literal["none", "fp16", "bf16"] = Field(
+    compression: Literal["none", "fp16"] = Field(
         "none", description="of gradients on their way between ranks"
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -272,6 +270,9 @@ class Fill(Section):
     min_distance_vox: Annotated[int, Field(ge=0)] = Field(
         1, description="a seed this near an object is passed over"
     )
+    window_vox: Annotated[int, Field(ge=16)] = Field(
+        64, description="side of the box about a contact in which fragments are filled again"
+    )
     checkpoint_minutes: Positive = Field(10.0, description="between checkpoints of a subvolume")
 
 
@@ -300,9 +301,6 @@ class Assembly(Section):
     agglomerate: bool = Field(False, description="join fragments that fill each other")
     recovered: Fraction = Field(
         0.6, description="share of each fragment that the fill from the other must reach"
-    )
-    window_vox: Annotated[int, Field(ge=16)] = Field(
-        64, description="side of the box about a contact in which fragments are filled again"
     )
     min_contact_vox: Annotated[int, Field(ge=1)] = Field(
         30, description="faces of voxels that two fragments must share to be tried"

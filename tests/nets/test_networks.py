@@ -47,9 +47,7 @@ def test_a_block_with_its_halo_sees_what_the_whole_sees(name, channels, options)
     volume = torch.from_numpy(np.random.default_rng(1).normal(size=shape))[None, None]
     whole = net(volume)
     starts = [h + a for h, a in zip(halo, align, strict=True)]
-    cut = tuple(
-        slice(s - h, s + w + h) for s, w, h in zip(starts, write, halo, strict=True)
-    )
+    cut = tuple(slice(s - h, s + w + h) for s, w, h in zip(starts, write, halo, strict=True))
     inner = tuple(slice(h, h + w) for h, w in zip(halo, write, strict=True))
     place = tuple(slice(s, s + w) for s, w in zip(starts, write, strict=True))
     block = net(volume[(..., *cut)])[(..., *inner)]
@@ -58,7 +56,7 @@ def test_a_block_with_its_halo_sees_what_the_whole_sees(name, channels, options)
 
 @pytest.mark.parametrize(("name", "channels", "options"), CASES)
 def test_the_halo_is_the_receptive_field_and_no_more(name, channels, options):
-    """Gradients of a linear, positive copy of the network touch all that an output can depend on."""
+    """Gradients of a positive copy of the network touch all that an output can depend on."""
     net = _ready(name, channels, options)
     if name == "segnet":
         pytest.skip("index unpooling has no gradient along its indices")

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from tessera import model
-from tessera.compute.device import Device
+from tessera.compute.device import Device, cpu_has_bf16
 from tessera.config import Fill
-from tessera.evaluate.segmentation import scores
 from tessera.nets import bundle
 from tessera.predict.ffn.canvas import Canvas, logit
 from tessera.predict.ffn.fill import Filler, State
@@ -49,6 +48,7 @@ def test_logits_are_those_of_the_original(imported):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not cpu_has_bf16(), reason="bf16 is emulated here: minutes for three moves")
 def test_bf16_stays_near(imported):
     found, expected = logits_of(imported, "bf16")
     assert np.abs(found - expected).max() < 0.3
@@ -57,32 +57,29 @@ def test_bf16_stays_near(imported):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not SLAB.exists(), reason="the FIB-25 slab is not in ../shared/data")
-def test_a_few_moves_fill_neurons_as_the_reference_did(imported):
-    """Six objects of a 60-voxel cube, against the truth and the published segmentation."""
+def test_a_few_moves_fill_a_neuron_as_the_reference_did(imported):
+    """The largest neuron of a 60-voxel cube, against the truth and the published segmentation."""
     import h5py
+    from scipy.ndimage import distance_transform_edt
 
     box = np.s_[20:80, 60:120, 60:120]
     with h5py.File(SLAB) as file:
-        raw = file["raw"][box]
-        truth = file["labels/neuron_ids"][box]
+        raw, truth = file["raw"][box], file["labels/neuron_ids"][box]
         reference = file["labels/ffn_reference"][box]
     image = imported.normalise(torch.from_numpy(raw)).numpy()
-    rules = Fill(min_voxels=500)
+    rules = Fill()
     canvas = Canvas(image, imported.net.fov, None, logit(rules.pad))
     mover = Mover(imported.net, Device(torch.device("cpu"), "fp32"))
-    state = State()
-    # The largest neurons of the middle, from the voxel farthest inside each.
-    seeds = []
-    from scipy.ndimage import distance_transform_edt
-
     middle = truth[16:44, 16:44, 16:44]
     ids, counts = np.unique(middle, return_counts=True)
-    for one in ids[np.argsort(-counts)[:3]]:
-        depth = distance_transform_edt(middle == one)
-        seeds.append(np.array(np.unravel_index(depth.argmax(), depth.shape)) + 16)
-    drive([Filler(canvas, mover.deltas, rules).run(np.array(seeds), state)], mover)
-    labels = np.maximum(canvas.labels, 0)
-    assert state.statistics.objects >= 2
+    depth = distance_transform_edt(middle == ids[counts.argmax()])
+    seed = np.array(np.unravel_index(depth.argmax(), depth.shape)) + 16
+    state = State()
+    drive([Filler(canvas, mover.deltas, rules).run(seed[None], state)], mover)
+    assert state.statistics.objects == 1
+    found = canvas.labels > 0
     for known in (truth, reference):
-        found = scores(labels, known, margin=8)
-        assert found["voi_merge_both"] < 0.25 and found["rand_error_both"] < 0.1
+        same = known == known[tuple(seed)]
+        inner = np.s_[8:-8, 8:-8, 8:-8]  # no field of view was centred in the outer 16 voxels
+        assert (found & same)[inner].sum() > 0.95 * found[inner].sum()
+        assert (found & same)[inner].sum() > 0.80 * same[inner].sum()

@@ -61,7 +61,9 @@ def test_soft_margin_is_torchs(seed):
     logits, _, target, _ = _random(seed)
     peer = torch.nn.functional.soft_margin_loss(logits, 2 * target - 1)
     full = torch.ones_like(target, dtype=torch.bool)
-    torch.testing.assert_close(losses.loss_of(logits, target, full, "soft-margin", False, None), peer)
+    torch.testing.assert_close(
+        losses.loss_of(logits, target, full, "soft-margin", False, None), peer
+    )
 
 
 @pytest.mark.parametrize("kind", ["ce", "dice", "dice+ce"])
@@ -81,7 +83,9 @@ def test_dice_of_a_perfect_and_of_a_wrong_answer():
     target[:, 1, 0], target[:, 0, 1] = 1, 1
     mask = torch.ones(1, 1, 2, 2, 2, dtype=torch.bool)
     sure = 40 * (2 * target - 1)
-    assert float(losses.loss_of(sure, target, mask, "dice", True, None)) == pytest.approx(0, abs=1e-4)
+    assert float(losses.loss_of(sure, target, mask, "dice", True, None)) == pytest.approx(
+        0, abs=1e-4
+    )
     assert float(losses.loss_of(-sure, target, mask, "dice", True, None)) == pytest.approx(1)
 
 
@@ -126,8 +130,7 @@ def test_symmetries_are_the_48_of_a_cube():
     }
     assert len(seen) == 48
     flat = {
-        tuple(symmetry(image, image, (2,), Dice(seed))[0].flatten().tolist())
-        for seed in range(200)
+        tuple(symmetry(image, image, (2,), Dice(seed))[0].flatten().tolist()) for seed in range(200)
     }
     assert len(flat) == 8
 

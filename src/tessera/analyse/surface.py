@@ -17,7 +17,7 @@ from tessera.volume.store import Volume
 _PART = 128  # voxels a side that are read at a time
 _SOFT = 0.6  # cells; blurs away the staircase of voxels
 MOST_OBJECTS = 600  # a picture shows no more than this; the largest are taken
-_VERTICES = 160_000  # what a browser turns smoothly and a page can carry
+_VERTICES = 90_000  # what a browser turns smoothly and a page can carry
 
 
 @dataclass(frozen=True)

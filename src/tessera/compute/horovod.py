@@ -16,7 +16,7 @@ from torch import Tensor
 from tessera.errors import TesseraError
 
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "HOROVOD_SIZE")
-_COMPRESSED = {"fp16": torch.float16, "bf16": torch.bfloat16}
+_COMPRESSED = {"fp16": torch.float16}  # Horovod 0.28 reduces no bfloat16 tensors of torch
 
 
 class Team:
@@ -54,7 +54,7 @@ class Team:
         Args:
             tensors: the same shapes in the same order on each rank.
             name: the same on every rank.
-            compression: ``fp16`` or ``bf16`` halves what travels.
+            compression: ``fp16`` halves what travels.
         """
         if self._hvd is None:
             return

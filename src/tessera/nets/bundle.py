@@ -188,9 +188,7 @@ def load(folder: str | Path) -> Bundle:
             f"{folder / WEIGHTS}: is not the file that {FACTS} was written with (its hash "
             "differs); restore it or train the model again"
         )
-    net = build(
-        facts.net["name"], len(facts.classes), facts.net["channels"], facts.net["options"]
-    )
+    net = build(facts.net["name"], len(facts.classes), facts.net["channels"], facts.net["options"])
     fit(net, load_tensors(data), str(folder))
     same = tuple(getattr(net, "halo", facts.halo_vox)) == facts.halo_vox
     if not same or tuple(getattr(net, "align", facts.align_vox)) != facts.align_vox:

@@ -79,7 +79,7 @@ class BatchNorm(nn.BatchNorm3d):
             return super().forward(x)
         assert self.running_mean is not None and self.running_var is not None
         with torch.autocast(x.device.type, enabled=False):
-            y, mean, var, n = _Shared.apply(  # type: ignore[no-untyped-call]
+            y, mean, var, n = _Shared.apply(
                 x.to(self.weight.dtype), self.weight, self.bias, self.eps, self.reduce
             )
         with torch.no_grad():
@@ -111,6 +111,7 @@ def fold(net: nn.Module) -> nn.Module:
         for i in range(len(parent) - 1):
             conv, norm = parent[i], parent[i + 1]
             if isinstance(conv, nn.Conv3d) and isinstance(norm, BatchNorm):
+                assert norm.running_mean is not None and norm.running_var is not None
                 weight, bias = fuse_conv_bn_weights(
                     conv.weight,
                     conv.bias,

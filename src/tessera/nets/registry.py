@@ -52,6 +52,8 @@ def build(
     try:
         made = network(outputs=outputs, channels=tuple(channels), **(options or {}))
     except (TypeError, ValueError) as error:
-        raise TesseraError(f"network '{name}' cannot be built: {error}; see docs/train.md") from None
+        raise TesseraError(
+            f"network '{name}' cannot be built: {error}; see docs/train.md"
+        ) from None
     assert isinstance(made, nn.Module)
     return made

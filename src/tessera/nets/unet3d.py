@@ -35,7 +35,7 @@ def conv_unit(inputs: int, outputs: int, kernel: Size, norm: str, relu: bool = T
     """Convolution that keeps the size, then norm, then ReLU."""
     if norm not in ("batch", "none"):
         raise ValueError(f"norm is 'batch' or 'none', not {norm!r}")
-    padding = tuple(k // 2 for k in kernel)
+    padding = triple([k // 2 for k in kernel])
     layers: list[nn.Module] = [
         nn.Conv3d(inputs, outputs, kernel, padding=padding, bias=norm == "none")
     ]
@@ -108,7 +108,12 @@ class UNet3d(nn.Module):
         steps = [triple(s) for s in (strides or [2] * (len(channels) - 1))]
         if len(steps) != len(channels) - 1:
             raise ValueError(f"{len(channels)} levels need {len(channels) - 1} strides")
-        self.stem_by, self.steps, self.kernel, self.convs = triple(stem), steps, triple(kernel), convs
+        self.stem_by, self.steps, self.kernel, self.convs = (
+            triple(stem),
+            steps,
+            triple(kernel),
+            convs,
+        )
         if any(f not in (1, 2, 4) for f in self.stem_by):
             raise ValueError(f"the stem's factors are 1, 2 or 4, not {self.stem_by}")
         if any(k % 2 == 0 for k in self.kernel):
@@ -159,8 +164,9 @@ class UNet3d(nn.Module):
 
     def _window(self) -> tuple[Size, Size]:
         """Kernel and padding of the stem and of the head that mirrors it."""
-        size = triple([k if f == 1 else 2 * f for k, f in zip(self.kernel, self.stem_by)])
-        pad = triple([k // 2 if f == 1 else f // 2 for k, f in zip(self.kernel, self.stem_by)])
+        sides = list(zip(self.kernel, self.stem_by, strict=True))
+        size = triple([k if f == 1 else 2 * f for k, f in sides])
+        pad = triple([k // 2 if f == 1 else f // 2 for k, f in sides])
         return size, pad
 
     def _product(self, axis: int) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d, map_coordinates
+from scipy.ndimage import gaussian_filter1d
 
 from tessera.config import Axis
 
@@ -66,15 +66,18 @@ def find_axis(
     reach = min(settings.search_vox, middle * (1 - _LEAST_OVERLAP))
     coarse = np.arange(middle - reach, middle + reach + _COARSE / 2, _COARSE)
     groups = np.array_split(np.arange(sinograms.shape[1]), min(_GROUPS, sinograms.shape[1]))
-    curves = np.array([[_cost(seams[:, :, g], a) for a in coarse] for g in groups])
-    total = curves.mean(axis=0)
+    total = np.array([_cost(seams, a) for a in coarse])
     start = float(coarse[int(np.argmin(total))])
+    span = min(start, columns - 1 - start) - 3
     votes = []
     for group in groups:
-        column = _refine(lambda a, g=group: _cost(seams[:, :, g], a), start)
+        column = _refine(lambda a, g=group: _cost(seams[:, :, g], a, span), start)
         votes.append((float(np.mean(rows[group])), column))
     centre = (float(rows[0]) + float(rows[-1])) / 2
-    column, slope = _line(np.array(votes), centre) if settings.tilt else (_median(votes), 0.0)
+    if settings.tilt:
+        column, slope = _line(np.array(votes), centre)
+    else:  # all rows at once: weights each by what it shows
+        column, slope = _refine(lambda a: _cost(seams, a, span), start), 0.0
     expected = np.array([column + slope * (r - centre) for r, _ in votes])
     agree = float(np.mean(np.abs(np.array([c for _, c in votes]) - expected) < 1.0))
     depth = 1.0 - float(total.min()) / max(float(np.median(total)), 1e-30)
@@ -110,20 +113,46 @@ def _seams(sinograms: np.ndarray, angles_deg: np.ndarray) -> np.ndarray:
     ).astype(np.float64)
 
 
-def _cost(seams: np.ndarray, axis: float) -> float:
-    """Mean square of the second differences across the seams, over the columns that mirror."""
+def _cost(seams: np.ndarray, axis: float, reach: float | None = None) -> float:
+    """Weighted mean square of the second differences across the seams.
+
+    Frames before the seam are read at ``axis + u``, those after it at ``axis - u``, for the same u
+    whatever the axis: what a candidate is judged by does not change with the candidate, and the
+    window falls to nothing at its ends, where structure enters and leaves.
+    """
     columns = seams.shape[-1]
-    mirrored = 2 * axis - np.arange(columns)
-    inside = (mirrored >= 0) & (mirrored <= columns - 1)
-    if inside.sum() < _LEAST_OVERLAP * columns:
+    most = min(axis, columns - 1 - axis)
+    reach = most if reach is None else min(reach, most)
+    if 2 * reach < _LEAST_OVERLAP * columns:
         return float("inf")
-    a, b = seams[:, 0][..., inside], seams[:, 1][..., inside]
-    later = seams[:, 2:4].reshape(-1, columns)
-    lines = np.repeat(np.arange(len(later))[:, None], inside.sum(), axis=1)
-    where = np.stack([lines, np.broadcast_to(mirrored[inside], lines.shape)])
-    flipped = map_coordinates(later, where, order=3, mode="nearest")
-    c, d = np.moveaxis(flipped.reshape(len(seams), 2, -1, inside.sum()), 1, 0)
-    return float(np.mean((a - 2 * b + c) ** 2) + np.mean((b - 2 * c + d) ** 2))
+    u = np.arange(-np.floor(reach), np.floor(reach) + 1)
+    weight = np.cos(np.pi / 2 * u / (np.floor(reach) + 1)) ** 2
+    a, b = (_at(seams[:, k], axis + u) for k in (0, 1))
+    c, d = (_at(seams[:, k], axis - u) for k in (2, 3))
+    bends = (a - 2 * b + c) ** 2 + (b - 2 * c + d) ** 2
+    return float(np.mean(bends @ weight) / weight.sum())
+
+
+def _at(frames: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Values of (..., columns) at fractional columns: a shift by spline and whole samples."""
+    first = places[0]
+    whole = int(np.floor(min(places[0], places[-1])))
+    part = float(min(places[0], places[-1]) - whole)
+    count = len(places)
+    lead = np.pad(frames, [(0, 0)] * (frames.ndim - 1) + [(2, 3)], mode="edge")
+    t = part
+    # Cubic Lagrange weights at offsets -1, 0, 1, 2.
+    weights = (
+        -t * (t - 1) * (t - 2) / 6,
+        (t + 1) * (t - 1) * (t - 2) / 2,
+        -(t + 1) * t * (t - 2) / 2,
+        (t + 1) * t * (t - 1) / 6,
+    )
+    out = sum(
+        w * lead[..., whole + 1 + k : whole + 1 + k + count] for k, w in enumerate(weights)
+    )
+    values = np.asarray(out)
+    return values if places[-1] > first else values[..., ::-1]
 
 
 def _refine(cost, start: float) -> float:  # type: ignore[no-untyped-def]
@@ -136,10 +165,6 @@ def _refine(cost, start: float) -> float:  # type: ignore[no-untyped-def]
     near = np.array([cost(best + s) for s in (-0.05, 0.0, 0.05)])
     bend = near[0] - 2 * near[1] + near[2]
     return best + (0.05 * 0.5 * (near[0] - near[2]) / bend if bend > 0 else 0.0)
-
-
-def _median(votes: list[tuple[float, float]]) -> float:
-    return float(np.median([c for _, c in votes]))
 
 
 def _line(votes: np.ndarray, centre: float) -> tuple[float, float]:

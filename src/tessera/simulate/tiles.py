@@ -34,7 +34,7 @@ class TilePlan:
 
 
 def tile_grid(settings: Simulate) -> dict[str, TilePlan]:
-    """Return the tiles by name.
+    r"""Return the tiles by name.
 
     Each tile has a rectangle of ``settings.shape``, neighbours' overlap by ``overlap_vox``. The
     detector is as wide as the circle about the rectangle, wherever axis and stage are, so that all

@@ -109,7 +109,7 @@ def run(
         settings.patch,
         classes,
         settings.target,
-        net.align,  # type: ignore[arg-type]
+        net.align,
     )
     plan = loop.Plan(
         settings,
@@ -128,7 +128,9 @@ def run(
     if team.is_root:
         _say(settings, state, device, team, threads, all(held))
     sampler = Sampler(regions, census, settings.patch, settings.seed)
-    loop.train(plan, state, sampler, validation, team, device, Never() if warned is None else warned)
+    loop.train(
+        plan, state, sampler, validation, team, device, Never() if warned is None else warned
+    )
     if team.is_root:
         _export(plan, state, source, digest, classes)
     team.barrier()
@@ -162,9 +164,7 @@ def _check_patch(settings: Model, net: Any) -> None:
 
 def _equal_axes(settings: Model, source: Source) -> tuple[int, ...]:
     """Axes that may be exchanged: of y and x's patch size and voxel size, z only if it is too."""
-    sides = [
-        (p, round(v, 4)) for p, v in zip(settings.patch, source.volume.voxel_um, strict=True)
-    ]
+    sides = [(p, round(v, 4)) for p, v in zip(settings.patch, source.volume.voxel_um, strict=True)]
     return tuple(axis for axis in range(3) if sides[axis] == sides[2])
 
 

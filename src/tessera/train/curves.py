@@ -24,20 +24,18 @@ class Curves:
         self._path = folder / "curves.jsonl"
         kept = [line for line in self._lines() if json.loads(line)["step"] <= step] if step else []
         atomic_write(self._path, "".join(line + "\n" for line in kept))
-        self._board = SummaryWriter(  # type: ignore[no-untyped-call]
-            str(folder / "tensorboard"), purge_step=step + 1
-        )
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def add(self, step: int, values: dict[str, Any]) -> None:
         """Append one step's values."""
         with open(self._path, "a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
-            self._board.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+            self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Write what TensorBoard still holds."""
-        self._board.close()  # type: ignore[no-untyped-call]
+        self._board.close()
 
     def _lines(self) -> list[str]:
         try:

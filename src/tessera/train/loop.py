@@ -177,7 +177,7 @@ def _step(
             activation(settings.target) == "softmax",
             plan.class_weights,
         )
-        (loss / settings.accumulate).backward()  # type: ignore[no-untyped-call]
+        (loss / settings.accumulate).backward()
         total += loss.detach().double().cpu() / settings.accumulate
     told = team.sum(torch.stack([total, torch.tensor(float(warned), dtype=torch.float64)]), "told")
     state.at.loss = float(told[0]) / team.size

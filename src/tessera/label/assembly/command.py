@@ -29,9 +29,18 @@ def add_step(steps: Any) -> None:
     store.add_argument("--batches", type=int, default=1, metavar="N", help="batches of blocks")
     store.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of labels")
 
+    joined = kinds.add_parser("join-store", help="join fragments by their scores, and lay out")
+    add_settings(joined)
+    joined.add_argument("--fragments", type=Path, required=True, metavar="DIR", help="assembly")
+    joined.add_argument("--scores", type=Path, required=True, metavar="DIR", help="of refill")
+    joined.add_argument("--batches", type=int, default=1, metavar="N", help="batches of blocks")
+    joined.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of labels")
+
     for name, text in (
         ("match", "first pass: which objects of neighbouring subvolumes are the same"),
         ("relabel", "third pass: global ids into the volume"),
+        ("contacts", "which finished fragments lie side by side"),
+        ("join", "relabel the fragments that 'join-store' joined"),
     ):
         step = kinds.add_parser(name, help=text)
         step.add_argument("folder", type=Path, help="folder that 'store' laid out")
@@ -40,12 +49,30 @@ def add_step(steps: Any) -> None:
         add_ranks(step)
     step = kinds.add_parser("merge", help="second pass: one id an object")
     step.add_argument("folder", type=Path, help="folder that 'store' laid out")
+    step = kinds.add_parser("contacts-merge", help="add up the contacts of all blocks")
+    add_settings(step)
+    step.add_argument("folder", type=Path, help="folder that 'store' laid out")
 
 
 def run_step(args: argparse.Namespace) -> int:
     """Run one pass."""
-    from tessera.label.assembly import passes, plan
+    from tessera.label.assembly import contacts, join, passes, plan
 
+    if args.pass_name == "contacts-merge":
+        faces = section(args, Label).assembly.min_contact_vox
+        print(f"{contacts.merge_contacts(args.folder, faces)} contacts")
+        return 0
+    if args.pass_name == "join-store":
+        threshold = section(args, Label).assembly.recovered
+        made = join.create(args.fragments, args.scores, threshold, args.batches, args.out)
+        print(f"{made} objects")
+        return 0
+    if args.pass_name in ("contacts", "join"):
+        from tessera.compute.ranks import world
+
+        work = contacts.run_contacts if args.pass_name == "contacts" else join.run_relabel
+        work(args.folder, args.batch, args.of, world(args.ranks))
+        return 0
     if args.pass_name == "store":
         settings = section(args, Label)
         plan.create(settings, args.name, args.prediction, args.batches, args.out)

@@ -28,6 +28,16 @@ def add_step(steps: Any) -> None:
     fill.add_argument("--of", type=int, default=1, metavar="N", help="number of batches")
     add_ranks(fill)
 
+    refill = kinds.add_parser("refill", help="fill fragments in contact again, from each other")
+    add_settings(refill)
+    refill.add_argument("folder", type=Path, help="folder to write scores to")
+    refill.add_argument("--fill", type=Path, required=True, metavar="DIR", help="predict/<model>")
+    refill.add_argument("--labels", type=Path, required=True, metavar="ZARR", help="fragments")
+    refill.add_argument("--contacts", type=Path, required=True, metavar="NPZ", help="contacts")
+    refill.add_argument("--batch", type=int, default=0, metavar="I", help="batch, from 0")
+    refill.add_argument("--of", type=int, default=1, metavar="N", help="number of batches")
+    add_ranks(refill)
+
 
 def run_step(args: argparse.Namespace) -> int:
     """Run one step of a fill."""
@@ -40,5 +50,20 @@ def run_step(args: argparse.Namespace) -> int:
         return 0
     from tessera.compute.ranks import world
 
+    if args.fill_step == "refill":
+        from tessera.predict.ffn import refill
+
+        window = section(args, Predict).fill.window_vox
+        refill.run(
+            args.fill,
+            args.labels,
+            args.contacts,
+            window,
+            args.batch,
+            args.of,
+            args.folder,
+            world(args.ranks),
+        )
+        return 0
     subvolumes.run(args.folder, args.batch, args.of, world(args.ranks))
     return 0

@@ -75,7 +75,8 @@ def create(settings: Predict, volume: Path, model: Path, batches: int, folder: P
             )
     batches = max(1, batches)
     named = settings.model_dump(mode="json", include={"precision", "mask", "fill"})
-    named["fill"].pop("checkpoint_minutes")
+    for other in ("checkpoint_minutes", "window_vox"):  # change nothing of a subvolume
+        named["fill"].pop(other)
     key = make_key(
         stage="fill",
         version=version("tessera"),

@@ -1,0 +1,138 @@
+"""Agglomeration: fragments whose fills recover each other become one object.
+
+The scores of all pairs are on disk (``tessera predict refill``); a threshold makes a union-find of
+them, and the fragments' volume is relabelled block by block. Objects are numbered in the order of
+their first voxels, as everywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tessera.errors import TesseraError
+from tessera.label import fragments
+from tessera.label import plan as components
+from tessera.label.merge import merge_file, number, unite, write_tables
+from tessera.label.plan import Plan, labels_of
+from tessera.volume.box import Block, Triple
+from tessera.volume.engine import Task, run_batch
+from tessera.volume.record import Record, atomic_write, file_hash, make_key
+from tessera.volume.store import Layout, create_volume, open_volume, write_errors
+from tessera.volume.subvolume import load_arrays, save_arrays
+
+
+def read_scores(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read the scores of all pairs: int64 (pair, 3) of a, b, faces, and float (pair, 6).
+
+    The first score of a pair is the least share of either that either fill recovered; the others
+    are those shares and the fills' intersection over union.
+    """
+    files = sorted((folder / "units").glob("*.npz"))
+    if not files:
+        raise TesseraError(f"{folder}: holds no scores; run 'tessera predict refill' first")
+    parts = [load_arrays(file, "pairs", "scores") for file in files]
+    return np.concatenate([p for p, _ in parts]), np.concatenate([s for _, s in parts])
+
+
+def join(count: int, pairs: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
+    """Unite fragments.
+
+    Args:
+        count: number of fragments; their ids are 1 .. ``count``.
+        pairs: int64 (pair, 2) ids.
+        scores: float (pair,).
+        threshold: pairs of at least this score are one.
+
+    Returns:
+        int (count,): the object of each fragment, numbered from 0 in no order.
+    """
+    same = scores >= threshold
+    root, _ = unite(count, pairs[same, :2] - 1)
+    return root
+
+
+def create(
+    fragments_folder: Path, scores_folder: Path, threshold: float, batches: int, folder: Path
+) -> int:
+    """Lay out the agglomerated labels; returns the number of objects.
+
+    Args:
+        fragments_folder: the assembly, whose ``labels.json`` is written.
+        scores_folder: of ``tessera predict refill``.
+        threshold: see :func:`join`.
+        batches: number of batches of the relabelling.
+        folder: ``label/<model>/<class>``.
+    """
+    base = components.read(fragments_folder)
+    volume = labels_of(base)
+    names = ("voxels", "sum_zyx", "box_start", "box_stop")
+    voxels, sums, start, stop = load_arrays(merge_file(base), *names)
+    objects = np.zeros((len(voxels), fragments.COLUMNS), np.int64)
+    objects[:, fragments.VOXELS], objects[:, fragments.SUM] = voxels, sums
+    objects[:, fragments.START], objects[:, fragments.STOP] = start, stop
+    # Fragments are numbered in the order of their first voxels, so the number stands for it.
+    objects[:, fragments.FIRST] = np.arange(len(voxels))
+    pairs, scores = read_scores(scores_folder)
+    root = join(len(voxels), pairs, scores[:, 0], threshold)
+    table, kept = number(objects, root, int(root.max(initial=-1)) + 1, 1)
+
+    digest = json.loads((fragments_folder / "labels.json").read_text())["digest"]
+    key = make_key(stage="join", fragments=digest, table=hashlib.blake2b(table.tobytes()).hexdigest())
+    stored = {
+        "key": key,
+        "class": json.loads((fragments_folder / "store.json").read_text())["class"],
+        "prediction": os.path.relpath(volume.path, folder),
+        "level": 0,
+        "channel": None,
+        "connectivity": 26,
+        "min_voxels": 1,
+        "shape": list(volume.shape),
+        "block": list(volume.shard),
+        "batches": batches,
+        "joined": True,
+    }
+    layout = Layout(
+        Triple(*volume.shape), "uint32", volume.voxel_um, volume.chunk, volume.shard,
+        origin_um=volume.origin_um,
+    )
+    create_volume(folder / "labels.zarr", layout, {"stage": "label", "key": key})
+    with write_errors(folder):
+        atomic_write(folder / "store.json", json.dumps(stored, indent=1) + "\n")
+    plan = components.read(folder)
+    save_arrays(_table_file(plan), table=np.concatenate([np.zeros(1, np.uint32), table]))
+    write_tables(plan, np.zeros(len(plan.grid) + 1, np.int64), table, kept)
+    return len(kept)
+
+
+def run_relabel(folder: Path, batch: int, of: int, comm: Any | None = None) -> Record:
+    """Relabel the fragments of a batch of blocks.
+
+    Raises:
+        TesseraError: as :func:`tessera.volume.engine.run_batch` does.
+    """
+    plan = components.read(folder)
+    source, target = open_volume(plan.prediction), labels_of(plan)
+    (table,) = load_arrays(_table_file(plan), "table")
+
+    def compute(block: Block, ids: np.ndarray) -> np.ndarray:
+        return np.take(table, ids)
+
+    task = Task(
+        lambda block: source.read(block.write),
+        compute,
+        lambda block, ids: target.write(block.write, ids),
+        lambda block: target.shard_files(block.write),
+        "join, blocks",
+    )
+    key = make_key(plan=plan.key, table=file_hash(_table_file(plan)))
+    return run_batch(task, plan.blocks(batch, of), plan.record(batch), key, comm)
+
+
+def _table_file(plan: Plan) -> Path:
+    return plan.folder / "joined.npz"

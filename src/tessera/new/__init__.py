@@ -1,0 +1,1 @@
+"""new: look at the data and write a config to start from."""

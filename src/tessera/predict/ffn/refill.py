@@ -1,0 +1,212 @@
+"""Resegmentation: do two fragments in contact fill each other?
+
+In a window about the contact both are taken away, all others stay, and each is filled again from a
+point deep inside it. If the two are one neurite, each fill recovers the other; if not, each
+recovers itself alone (Januszewski 2018, doi:10.1038/s41592-018-0049-4, "agglomeration").
+
+Scores of all pairs are kept; a threshold is chosen later, by who joins them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tessera.config import Predict
+from tessera.predict.ffn.canvas import Canvas, Position, logit
+from tessera.predict.ffn.fill import Filler
+from tessera.predict.ffn.moves import Mover, drive
+from tessera.volume.box import Block, Box, Grid
+from tessera.volume.engine import Task, run_batch
+from tessera.volume.record import Record, file_hash, make_key
+from tessera.volume.store import Volume, open_volume
+from tessera.volume.subvolume import load_arrays, read_store, save_arrays
+
+UNIT = 16  # pairs that are done and recorded together
+_HOPELESS = 0.05  # of b recovered from a, below which b is not asked about a
+
+
+@dataclass
+class Recovery:
+    """What two fills recovered, as shares of a fragment's voxels in the window's interior.
+
+    Attributes:
+        a_from_a, b_from_a: by the fill that began in a.
+        a_from_b, b_from_b: by the one that began in b.
+        iou: intersection over union of the two fills.
+    """
+
+    a_from_a: float = 0.0
+    b_from_a: float = 0.0
+    a_from_b: float = 0.0
+    b_from_b: float = 0.0
+    iou: float = 0.0
+
+    def row(self) -> list[float]:
+        """Return the five numbers, and before them the score: the least of the four shares."""
+        shares = [self.a_from_a, self.b_from_a, self.a_from_b, self.b_from_b]
+        return [min(shares), *shares, self.iou]
+
+
+def window_about(point: Position, side: int, shape: tuple[int, int, int]) -> Box:
+    """Return a box of ``side`` about a point, moved into the volume (cut where it is smaller)."""
+    start = [max(0, min(p - side // 2, n - side)) for p, n in zip(point, shape, strict=True)]
+    stop = [min(s + side, n) for s, n in zip(start, shape, strict=True)]
+    return Box.of(tuple(start), tuple(stop))
+
+
+def refill(
+    image: np.ndarray,
+    labels: np.ndarray,
+    pair: tuple[int, int],
+    mover_fov: tuple[int, int, int],
+    deltas: tuple[int, int, int],
+    rules: Any,
+    found: Recovery,
+) -> Generator[np.ndarray, np.ndarray, None]:
+    """Fill each of a pair again, and note what that recovers.
+
+    Args:
+        image: normalised window (z, y, x).
+        labels: fragments in it.
+        pair: ids of a and b.
+        mover_fov, deltas: the network's geometry.
+        rules: thresholds, :class:`tessera.config.Fill`.
+        found: filled in.
+    """
+    masks = [labels == one for one in pair]
+    others = (labels > 0) & ~masks[0] & ~masks[1]
+    fills = []
+    for number, mask in enumerate(masks):
+        start = _deepest(mask, mover_fov)
+        if start is None:
+            return
+        canvas = Canvas(image, mover_fov, None, logit(rules.pad))
+        canvas.labels[others] = 1
+        filler = Filler(canvas, deltas, rules)
+        yield from filler.grow(start)
+        if canvas.seed[start] < filler.move_logit:
+            return  # it does not even keep its own start
+        fill = (canvas.seed >= filler.segment_logit) & ~others
+        fills.append(fill)
+        inner = tuple(slice(m // 2, n - m // 2) for m, n in zip(canvas.margin, fill.shape, strict=True))
+        shares = [_share(fill[inner], m[inner]) for m in masks]
+        if number == 0:
+            found.a_from_a, found.b_from_a = shares
+            if shares[1] < _HOPELESS:
+                return
+        else:
+            found.a_from_b, found.b_from_b = shares
+    both, either = (fills[0] & fills[1]).sum(), (fills[0] | fills[1]).sum()
+    found.iou = float(both / either) if either else 0.0
+
+
+def _share(fill: np.ndarray, mask: np.ndarray) -> float:
+    total = int(mask.sum())
+    return float((fill & mask).sum() / total) if total else 0.0
+
+
+def _deepest(mask: np.ndarray, fov: tuple[int, int, int]) -> Position | None:
+    """Return the voxel deepest inside a fragment where a field of view fits; None if there is none.
+
+    Of equally deep ones the nearest to the window's middle, where the contact is.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    inner = tuple(slice(f // 2, n - f // 2) for f, n in zip(fov, mask.shape, strict=True))
+    if not mask[inner].any():
+        return None
+    depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1, 1:-1][inner]
+    at = np.argwhere(depth >= depth.max() - 1e-6) + [s.start for s in inner]
+    far = ((at - np.array(mask.shape) / 2) ** 2).sum(1)
+    z, y, x = at[int(far.argmin())].tolist()
+    return z, y, x
+
+
+def unit_file(folder: Path, number: int) -> Path:
+    """Where the scores of a unit of pairs lie."""
+    return folder / "units" / f"{number:06d}.npz"
+
+
+def run(
+    fill_folder: Path,
+    labels_path: Path,
+    contacts_path: Path,
+    window: int,
+    batch: int,
+    of: int,
+    folder: Path,
+    comm: Any | None = None,
+) -> Record:
+    """Score the contacts of a batch.
+
+    Args:
+        fill_folder: ``predict/<model>``: network, image and rules.
+        labels_path: ``labels.zarr`` of the fragments.
+        contacts_path: ``contacts.npz`` of the assembly.
+        window: side of the window in voxels, at least the field of view and its steps.
+        batch, of: which batch of how many.
+        folder: where to write: ``units/``, and the record.
+
+    Raises:
+        TesseraError: bad input; as :func:`tessera.volume.engine.run_batch` does.
+    """
+    from tessera.compute import device as devices
+    from tessera.compute.ranks import rank_of
+    from tessera.nets import bundle
+
+    store = read_store(fill_folder)
+    settings = Predict.model_validate(store.settings)
+    model = bundle.load(store.model)
+    (contacts,) = load_arrays(contacts_path, "contacts")
+    image, labels = open_volume(store.volume), open_volume(labels_path)
+    devices.set_threads(1 if comm is None else int(comm.Get_size()))
+    device = devices.choose(settings.precision, rank_of(comm))
+    at_once = UNIT if device.is_gpu else 1
+    mover = Mover(model.net, device, at_once)  # type: ignore[arg-type]
+    units = Grid.of((max(1, -(-len(contacts) // UNIT)), 1, 1), (1, 1, 1))
+
+    def rows_of(block: Block) -> np.ndarray:
+        first = block.index.z * UNIT
+        return contacts[first : first + UNIT]
+
+    def read(block: Block) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [_crop(image, labels, row, window, model.facts.normalisation) for row in rows_of(block)]
+
+    def compute(block: Block, data: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+        rows = rows_of(block)
+        found = [Recovery() for _ in rows]
+        drive(
+            [
+                refill(*crop, (int(row[0]), int(row[1])), mover.fov, mover.deltas, settings.fill, one)
+                for crop, row, one in zip(data, rows, found, strict=True)
+            ],
+            mover,
+            at_once,
+        )
+        return np.array([one.row() for one in found]).reshape(-1, 6)
+
+    def write(block: Block, scores: np.ndarray) -> dict[str, Any]:
+        save_arrays(unit_file(folder, block.index.z), pairs=rows_of(block)[:, :3], scores=scores)
+        return {"pairs": len(scores)}
+
+    def files(block: Block) -> list[Path]:
+        return [unit_file(folder, block.index.z)]
+
+    key = make_key(fill=store.key, contacts=file_hash(contacts_path), window=window)
+    task = Task(read, compute, write, files, "refill, units of pairs")
+    record = folder / "records" / f"{batch:04d}.json"
+    return run_batch(task, [units[n] for n in units.batch(batch, of)], record, key, comm)
+
+
+def _crop(
+    image: Volume, labels: Volume, row: np.ndarray, window: int, norm: dict[str, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    z, y, x = row[3:].tolist()
+    box = window_about((z, y, x), window, image.shape)
+    voxels = (image.read(box).astype(np.float32) - np.float32(norm["mean"])) / np.float32(norm["std"])
+    return voxels, labels.read(box)

@@ -1,0 +1,97 @@
+"""What the run cost: seconds and memory of each rule, from Snakemake's benchmarks and records."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tessera.report.results import Results
+
+_STEPS = (
+    "truth", "register", "store", "fuse", "import", "local", "merge", "relabel", "finish",
+    "assemble", "agglomerate", "consensus",
+)  # fmt: skip
+
+
+@dataclass
+class Cost:
+    """All jobs of one rule.
+
+    Attributes:
+        rule: its name.
+        jobs: how many ran.
+        seconds: all jobs together.
+        longest: the longest of them, in seconds.
+        peak_mib: the largest memory of any.
+    """
+
+    rule: str
+    jobs: int = 0
+    seconds: float = 0.0
+    longest: float = 0.0
+    peak_mib: float = 0.0
+
+    def add(self, seconds: float, peak_mib: float) -> None:
+        """Count one more job."""
+        self.jobs += 1
+        self.seconds += seconds
+        self.longest = max(self.longest, seconds)
+        self.peak_mib = max(self.peak_mib, peak_mib)
+
+
+def costs(results: Results) -> list[Cost]:
+    """Return the cost of each rule, in the order in which the workflow's stages run."""
+    found: dict[str, Cost] = {}
+    for rule, seconds, peak in _jobs(results.root):
+        found.setdefault(rule, Cost(rule)).add(seconds, peak)
+    order = ("simulate", "recon", "mosaic", "align", "train", "predict", "label", "analyse")
+    stage = {name: n for n, name in enumerate(order)}
+    step = {name: n for n, name in enumerate(_STEPS)}
+
+    def place(cost: Cost) -> tuple[int, int, str]:
+        first, _, rest = cost.rule.partition("_")
+        return stage.get(first, len(stage)), step.get(rest, 0), cost.rule
+
+    return sorted(found.values(), key=place)
+
+
+def _jobs(root: Path) -> Iterator[tuple[str, float, float]]:
+    """(rule, seconds, peak MiB) of each job that left a benchmark, else a record."""
+    seen = set()
+    for path in sorted(root.glob("*/benchmarks/*.tsv")):
+        stage = path.relative_to(root).parts[0]
+        rule = rule_of(stage, path.stem)
+        with open(path, newline="") as file:
+            for row in csv.DictReader(file, delimiter="\t"):
+                seen.add(stage)
+                yield rule, _number(row.get("s")), _number(row.get("max_rss"))
+    for path in sorted(root.rglob("records/*.json")):
+        stage = path.relative_to(root).parts[0]
+        if stage not in seen:
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            entries = [e for e in lines if "block" in e]
+            yield (
+                stage,
+                sum(e.get("seconds", 0.0) for e in entries),
+                max((e.get("peak_mib", 0.0) for e in entries), default=0.0),
+            )
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or 0)
+    except ValueError:  # Snakemake writes '-' or 'NA' for a job too short to measure
+        return 0.0
+
+
+def rule_of(stage: str, stem: str) -> str:
+    """Return the rule that a benchmark file belongs to, from the names of its stage and file."""
+    stem = re.sub(r"_\d{4}$", "", stem)
+    last = stem.rsplit("_", 1)[-1]
+    if stage == "simulate":
+        return "simulate_truth" if stem == "truth" else "simulate_scan"
+    return f"{stage}_{last}" if last in _STEPS else stage

@@ -1,0 +1,104 @@
+"""Contacts against a direct count, and joining by scores."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from tessera.errors import TesseraError
+from tessera.label import finish
+from tessera.label.assembly import contacts, join, plan
+from tessera.volume.box import Box
+from tessera.volume.store import open_volume
+from tessera.volume.subvolume import load_arrays, save_arrays
+from tests.label.assembly.test_assembly import assemble, cells, cut, same_partition
+
+
+def whole(labels):
+    return tuple(slice(0, n) for n in labels.shape)
+
+
+def test_two_slabs_touch_in_their_plane():
+    labels = np.zeros((7, 9, 10), np.uint32)
+    labels[:, :, :4], labels[:, :, 5:] = 3, 8  # a plane of membrane between
+    found = contacts.find_contacts(labels, whole(labels))
+    assert found[:, :3].tolist() == [[3, 8, 63]]
+    assert found[0, 3:5].tolist() == [3, 4]
+
+
+def test_far_apart_is_no_contact():
+    labels = np.zeros((7, 7, 20), np.uint32)
+    labels[:, :, :4], labels[:, :, 11:] = 3, 8  # seven planes: more than twice the reach
+    assert len(contacts.find_contacts(labels, whole(labels))) == 0
+    assert len(contacts.find_contacts(labels * 0, whole(labels))) == 0
+
+
+def test_faces_are_those_of_a_direct_count():
+    labels = cells(4, (12, 14, 16), 8) + 1
+    labels = labels.astype(np.uint32)
+    count = {}
+    for axis in range(3):
+        a = np.moveaxis(labels, axis, 0)
+        for p, q in zip(a[:-1].ravel(), a[1:].ravel(), strict=True):
+            if p != q:
+                pair = (int(min(p, q)), int(max(p, q)))
+                count[pair] = count.get(pair, 0) + 1
+    found = contacts.find_contacts(labels, whole(labels))
+    assert {(a, b): n for a, b, n in found[:, :3].tolist()} == count
+    for a, b, _, z, y, x in found.tolist():
+        near = labels[max(z - 1, 0) : z + 2, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+        assert {a, b} <= set(near.ravel().tolist())
+
+
+def fragments(tmp_path, seed=2):
+    """A known volume, assembled; a truth that joins some of its cells."""
+    truth = cells(seed)
+    cut(truth, tmp_path / "predict", 0)
+    found = assemble(tmp_path / "predict", tmp_path / "fragments")
+    return truth, found
+
+
+@pytest.mark.parametrize("batches", [1, 3])
+def test_contacts_of_blocks_are_those_of_the_whole(tmp_path, batches):
+    _, found = fragments(tmp_path)
+    made = plan.read(tmp_path / "fragments")
+    stored = json.loads((tmp_path / "fragments" / "store.json").read_text())
+    stored["batches"] = batches
+    (tmp_path / "fragments" / "store.json").write_text(json.dumps(stored))
+    for batch in range(batches):
+        contacts.run_contacts(made.base.folder, batch, batches)
+    contacts.merge_contacts(made.base.folder, 1)
+    (kept,) = load_arrays(tmp_path / "fragments" / "contacts.npz", "contacts")
+    expected = contacts.find_contacts(found, whole(found))
+    assert np.array_equal(kept[:, :3], expected[:, :3])
+
+
+def test_joining_by_scores(tmp_path):
+    _, found = fragments(tmp_path)
+    pairs = np.array([(1, 2, 50), (2, 3, 40), (4, 5, 60)])
+    scores = np.zeros((3, 6))
+    scores[:, 0] = [0.9, 0.5, 0.8]
+    save_arrays(tmp_path / "scores" / "units" / "000000.npz", pairs=pairs, scores=scores)
+    out = tmp_path / "label"
+    count = join.create(tmp_path / "fragments", tmp_path / "scores", 0.7, 2, out)
+    for batch in (1, 0):
+        join.run_relabel(out, batch, 2)
+    assert finish.finish(plan.components.read(out)) == count == found.max() - 2
+    joined = open_volume(out / "labels.zarr").read(Box.whole(found.shape))
+    expected = found.copy()
+    expected[found == 2], expected[found == 5] = 1, 4
+    assert same_partition(joined, expected)
+    objects = np.load(out / "objects.npz")
+    assert objects["voxels"].tolist() == np.bincount(joined.ravel())[1:].tolist()
+    first = [int(np.flatnonzero(joined.ravel() == i)[0]) for i in range(1, count + 1)]
+    assert first == sorted(first)
+
+
+def test_higher_thresholds_join_less_and_no_scores_are_said(tmp_path):
+    pairs = np.array(list(itertools.combinations(range(1, 7), 2)))
+    scores = np.random.default_rng(0).random(len(pairs))
+    counts = [len(np.unique(join.join(6, pairs, scores, t))) for t in np.linspace(0, 1.01, 20)]
+    assert counts == sorted(counts) and counts[0] == 1 and counts[-1] == 6
+    with pytest.raises(TesseraError, match="refill"):
+        join.read_scores(tmp_path)
