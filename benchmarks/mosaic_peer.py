@@ -27,8 +27,6 @@ WAYS: dict[str, dict[str, Any]] = {
         "post_registration_quality_threshold": 0.3,
         "overlap_tolerance": 20.0,
     },
-    "all pairs, tolerance": FULL
-    | {"pre_registration_pruning_method": None, "overlap_tolerance": 20.0},
 }
 
 

@@ -130,6 +130,17 @@ def test_labels() -> None:
     assert "no model has a class 'neuron'" in refused(named)
 
 
+def test_mask_and_truth_of_another_shape() -> None:
+    sound = volume(labels=cells(), small=np.zeros((3, 4, 5), np.uint8)) | model()
+    other = {"path": "v.h5", "dataset": "small"}
+    for settings, what in (
+        ({"predict": {"mask": other}}, "a mask of (3, 4, 5)"),
+        ({"evaluate": {"truth": [other]}}, "truth of (3, 4, 5)"),
+    ):
+        said = refused(sound | settings)
+        assert "v.h5::small" in said and what in said
+
+
 def test_boxes_outside_the_volume() -> None:
     split = {"train": [{"stop": [12, 20, 17]}]}
     said = refused(volume(labels=cells()) | model(split=split))

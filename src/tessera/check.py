@@ -17,13 +17,19 @@ import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tessera import layout
-from tessera.config import Config, Model, VolumeSource, read_config
+from tessera.config import Config, LabelSource, Model, VolumeSource, read_config
 from tessera.errors import TesseraError
+
+if TYPE_CHECKING:
+    from tessera.formats import Source
 
 Shape = tuple[int, int, int]
 _GIB = 1024.0**3
+_LOOK_BYTES = 1 << 30  # of all scans' frames together: seconds
+_LEAST_LOOK = 4 << 20
 
 
 @dataclass
@@ -73,6 +79,7 @@ def check_config(config: Config) -> Summary:
         _check_labels(name, model, config, summary.shape)
         kinds = ", ".join(model.classes)
         summary.lines.append(f"model {name}: {model.net}, {kinds}; {model.steps} steps")
+    _check_companions(config, summary.shape)
     _check_room(root, config, summary)
     return summary
 
@@ -117,7 +124,7 @@ def _check_room(root: Path, config: Config, summary: Summary) -> None:
 
 
 def _check_simulate(config: Config, summary: Summary) -> None:
-    from tessera.simulate.tiles import frame, tile_grid
+    from tessera.simulate.tiles import field, frame, tile_grid
 
     assert config.simulate is not None
     tiles = tile_grid(config.simulate)
@@ -132,6 +139,9 @@ def _check_simulate(config: Config, summary: Summary) -> None:
         f"simulated: {len(tiles)} tiles, {config.simulate.angles} angles of {first.rows} x "
         f"{first.columns} pixels; {_volume_line(summary.shape, config.simulate.voxel_um)}"
     )
+    start, stop = field(config.simulate)
+    inside = ", ".join(f"{a}:{b}" for a, b in zip(start, stop, strict=True))
+    summary.lines.append(f"field: voxels {inside} (z, y, x) are seen from all sides")
 
 
 def _check_scans(config: Config, summary: Summary) -> None:
@@ -147,7 +157,7 @@ def _check_scans(config: Config, summary: Summary) -> None:
         with open_scan(path) as scan:
             turn = angles_of(scan, config.recon.angles_deg)
             _check_turn(turn, config, path)
-            check_frames(scan)
+            check_frames(scan, max(_LEAST_LOOK, _LOOK_BYTES // len(scans)))
             kinds[scan.header.kind] = kinds.get(scan.header.kind, 0) + 1
             angles, rows, columns = (
                 scan.header.angles,
@@ -243,23 +253,44 @@ def _check_boxes(name: str, model: Model, shape: Shape) -> None:
 
 
 def _check_labels(name: str, model: Model, config: Config, shape: Shape) -> None:
-    from tessera.formats import open_source
     from tessera.formats.sample import highest_label
 
-    if not model.labels and model.split.train and config.simulate is None:
+    if not model.labels and config.simulate is None:
         raise TesseraError(f"models.{name}: has no labels to learn from; give some under 'labels'")
     for source in model.labels:
-        where = source.path + (f"::{source.dataset}" if source.dataset else "")
-        with open_source(VolumeSource(path=source.path, dataset=source.dataset)) as volume:
-            if volume.shape != shape:
-                raise TesseraError(
-                    f"{where}: labels of {volume.shape} voxels do not fit the volume of {shape}; "
-                    "give labels of the volume itself"
-                )
-            highest = highest_label(volume)
-        if source.instances_of is None and highest >= len(model.classes):
+        with _of_shape(source, shape, "labels") as volume:
+            highest = highest_label(volume) if source.instances_of is None else 0
+        if highest >= len(model.classes):
             raise TesseraError(
-                f"{where}: holds label {highest}, but models.{name}.classes names 0 to "
+                f"{_where(source)}: holds label {highest}, but models.{name}.classes names 0 to "
                 f"{len(model.classes) - 1} ({', '.join(model.classes)}); name it there, or say "
                 "instances_of if the labels are object ids"
             )
+
+
+def _check_companions(config: Config, shape: Shape) -> None:
+    """The mask of inference and the truth of evaluation."""
+    if config.predict.mask is not None:
+        with _of_shape(config.predict.mask, shape, "a mask"):
+            pass
+    for source in config.evaluate.truth:
+        with _of_shape(source, shape, "truth"):
+            pass
+
+
+def _of_shape(given: VolumeSource | LabelSource, shape: Shape, what: str) -> Source:
+    """Open a volume that must have the shape of the one it belongs to."""
+    from tessera.formats import open_source
+
+    volume = open_source(VolumeSource(path=given.path, dataset=given.dataset, voxel_um=None))
+    if volume.shape != shape:
+        volume.__exit__()
+        raise TesseraError(
+            f"{_where(given)}: {what} of {volume.shape} voxels do not fit the volume of {shape}; "
+            "give those of the volume itself"
+        )
+    return volume
+
+
+def _where(given: VolumeSource | LabelSource) -> str:
+    return given.path + (f"::{given.dataset}" if given.dataset else "")

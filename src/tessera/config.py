@@ -204,9 +204,12 @@ class Model(Section):
     target: Literal["classes", "multilabel", "boundaries", "affinities"] = "classes"
     labels: tuple[LabelSource, ...] = Field((), description="empty: the simulated truth")
     split: TrainSplit = TrainSplit()
-    channels: tuple[Annotated[int, Field(gt=0)], ...] = (16, 32, 64)
+    channels: tuple[Annotated[int, Field(gt=0)], ...] = (24, 48)
     net_options: dict[str, Any] = Field(
         default_factory=dict, description="what only this network knows, e.g. depth of an FFN"
+    )
+    weights: str | None = Field(
+        None, description="published weights of an FFN (.npz): imported, and nothing is trained"
     )
     patch: Size = (64, 64, 64)
     batch: Annotated[int, Field(gt=0)] = Field(2, description="samples a rank and step")

@@ -101,6 +101,22 @@ def test_interior_and_bad_input():
     assert np.isnan(scores_of(nothing)["voi_sum_whole"])
 
 
+def test_curve_is_the_score_of_what_is_joined():
+    random = np.random.default_rng(0)
+    fragments = random.integers(0, 9, (6, 7, 8)).astype(np.uint32)
+    truth = (fragments + 1) // 2  # pairs of fragments are one
+    pairs = np.array([(1, 2), (3, 4), (5, 6), (2, 3)])
+    joined = np.array([0.9, 0.8, 0.7, 0.2])
+    table = count_overlaps(fragments, truth)
+    curve = segmentation.threshold_curve(table, pairs, joined, [1.0, 0.75, 0.5, 0.0])
+    assert curve[0]["voi_sum_whole"] == pytest.approx(scores(fragments, truth)["voi_sum_whole"])
+    by_hand = fragments.copy()
+    by_hand[fragments == 2], by_hand[fragments == 4] = 1, 3
+    assert curve[1]["voi_sum_whole"] == pytest.approx(scores(by_hand, truth)["voi_sum_whole"])
+    assert [c["objects"] for c in curve] == [8, 6, 5, 4]
+    assert curve[2]["voi_merge_whole"] == 0 < curve[3]["voi_merge_whole"]
+
+
 # --- skeletons ----------------------------------------------------------------------------------
 
 

@@ -32,8 +32,7 @@ def convolve(x, weights, bias):
         [
             bias[o]
             + sum(
-                ndimage.correlate(x[i], weights[..., i, o], mode="constant")
-                for i in range(len(x))
+                ndimage.correlate(x[i], weights[..., i, o], mode="constant") for i in range(len(x))
             )
             for o in range(weights.shape[-1])
         ]
@@ -84,7 +83,12 @@ def test_seed_stays_fp32_whatever_the_convolutions():
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"fov": 32}, "odd"), ({"deltas": 17}, "leave"), ({"depth": 0}, "at least 1"), ({"x": 1}, "x")],
+    [
+        ({"fov": 32}, "odd"),
+        ({"deltas": 17}, "leave"),
+        ({"depth": 0}, "at least 1"),
+        ({"x": 1}, "x"),
+    ],
 )
 def test_impossible_geometry_is_said(options, says):
     with pytest.raises(TesseraError, match=says):

@@ -158,3 +158,35 @@ def scores(
             f"a margin of {margins} voxels leaves nothing of a box of {labels.shape}; make it less"
         )
     return scores_of(count_overlaps(labels[inner], truth[inner]))
+
+
+def threshold_curve(
+    table: Overlaps, pairs: np.ndarray, joined: np.ndarray, thresholds: Sequence[float]
+) -> list[dict[str, float]]:
+    """Score agglomeration at each threshold, from one table of the fragments' overlaps.
+
+    Args:
+        table: overlaps of the fragments with the truth.
+        pairs: int (pair, 2) ids of fragments in contact.
+        joined: float (pair,) scores; pairs of at least the threshold become one object.
+        thresholds: where to score; above all scores nothing is joined.
+
+    Returns:
+        for each threshold its scores, with ``threshold`` and the number of ``objects`` that
+        overlap the truth's box.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    size = int(max(table.labels.max(initial=0), pairs.max(initial=0))) + 1
+    out = []
+    for threshold in thresholds:
+        a, b = pairs[joined >= threshold].T if len(pairs) else (np.zeros(0, int),) * 2
+        graph = coo_array((np.ones(len(a)), (a, b)), shape=(size, size))
+        _, root = connected_components(graph, directed=False)
+        # Background, id 0, is in no pair: it keeps a component of its own.
+        ids = np.where(table.labels == 0, 0, root[table.labels] + 1)
+        merged = sum_overlaps([Overlaps(table.truth, ids, table.voxels)])
+        objects = float(len(np.unique(ids[ids > 0])))
+        out.append({"threshold": float(threshold), "objects": objects, **scores_of(merged)})
+    return out

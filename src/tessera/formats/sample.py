@@ -14,20 +14,25 @@ from tessera.formats.source import Source
 from tessera.volume.box import Box
 
 UNLABELLED = 255  # in class ids: nobody has looked
-_MOST_BYTES = 128 << 20  # of one kind of frame
+_MOST_BYTES = 128 << 20
+_CHUNK_FRAMES = 64  # that may be decompressed with the one that is asked for
 _DEAD = 0.01  # of the open beam: a pixel that sees less sees nothing
 _SATURATED = 0.05  # share of pixels at the top of the detector's range
 _FULL_SCALES = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
 
 
-def check_frames(scan: Scan) -> None:
-    """Look at all flats and darks of some rows, and at the first, middle and last projection.
+def check_frames(scan: Scan, most_bytes: int = _MOST_BYTES) -> None:
+    """Look at all flats and darks, and at the first, middle and last projection.
+
+    Args:
+        scan: an open scan.
+        most_bytes: what may be read at once, about; of a larger scan, the middle rows are read.
 
     Raises:
         TesseraError: frames that are not numbers, empty, saturated or dark; a dead detector row.
     """
     header, path = scan.header, scan.path
-    rows = _affordable_rows(scan)
+    rows = _affordable_rows(scan, most_bytes)
     flats, darks = scan.flats(rows), scan.darks(rows)
     _check_finite(flats, "flat", path)
     _check_finite(darks, "dark", path)
@@ -98,11 +103,11 @@ def _check_saturated(flats: np.ndarray, path: str) -> None:
         )
 
 
-def _affordable_rows(scan: Scan) -> slice:
+def _affordable_rows(scan: Scan, most_bytes: int) -> slice:
     """All rows, or as many from the middle as can be read at once."""
     header = scan.header
-    frame = header.columns * np.dtype(header.dtype).itemsize * max(len(scan.flat_times), 1)
-    count = max(1, _MOST_BYTES // max(frame, 1))
+    row = header.columns * np.dtype(header.dtype).itemsize
+    count = max(1, most_bytes // (row * max(len(scan.flat_times), _CHUNK_FRAMES)))
     if count >= header.rows:
         return slice(0, header.rows)
     first = (header.rows - count) // 2

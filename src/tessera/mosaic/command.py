@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from tessera.arguments import add_ranks, add_settings, section
 from tessera.compute import ranks
@@ -36,6 +37,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     step.add_argument("folder", type=Path, help="folder of the mosaic")
     add_ranks(step)
 
+    step = steps.add_parser("project", help="stitch scans of one rotation axis into one scan")
+    add_settings(step)
+    step.add_argument("scans", nargs="+", type=Path, help="raw scans, all at the same angles")
+    step.add_argument("--out", type=Path, required=True, help="Data Exchange file to write")
+
     step = steps.add_parser("import", help="take in a volume that exists")
     add_settings(step)
     step.add_argument("folder", type=Path, help="folder of the mosaic")
@@ -50,6 +56,7 @@ def main(args: argparse.Namespace) -> int:
         "store": _store,
         "fuse": _fuse,
         "finish": _finish,
+        "project": _project,
         "import": _import,
     }[args.step](args)
 
@@ -57,8 +64,28 @@ def main(args: argparse.Namespace) -> int:
 def _register(args: argparse.Namespace) -> int:
     from tessera.mosaic.register import register, write_positions
 
-    content = register(args.tiles, section(args, Mosaic))
+    settings = section(args, Mosaic)
+    if settings.kind == "projections":
+        raise TesseraError(
+            "mosaic.kind is 'projections': stitch the raw scans with 'tessera mosaic project', "
+            "then start from the one scan that it writes"
+        )
+    content = register(args.tiles, settings)
     write_positions(args.out, content)
+    return _judge(content)
+
+
+def _project(args: argparse.Namespace) -> int:
+    from tessera.mosaic.project import stitch
+    from tessera.mosaic.register import write_positions
+
+    content = stitch(args.scans, args.out, section(args, Mosaic))
+    write_positions(args.out.with_suffix(".positions.json"), content)
+    return _judge(content)
+
+
+def _judge(content: dict[str, Any]) -> int:
+    """Print how well the tiles fit, and stop if they do not."""
     used = sum(p["used"] for p in content["pairs"])
     print(
         f"{len(content['tiles'])} tiles, {used} of {len(content['pairs'])} overlaps used, "

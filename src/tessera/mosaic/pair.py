@@ -143,6 +143,7 @@ def _coarse(a: Tile, b: Tile, reach_vox: float) -> tuple[tuple[int, int, int], f
     """Whole shift of b's place, its correlation, and whether it lies within reach."""
     reach = int(np.ceil(reach_vox))
     z, y, x = (reach if n > 1 else 0 for n in a.shape)
+    z = 0 if a.steady else z
     reaches = (z, y, x)
     found = shifts.Correlation(reaches)
     looked = regions(overlap_box(a, b, (0.0, 0.0, 0.0), reach))
@@ -187,7 +188,7 @@ def _fine(
         return None
     bright = (shifts.smooth(d, common, _SMOOTH)[in_a] for d in (data_a, data_b[back]))
     moments.add(*(values[common[in_a]] for values in bright))
-    return shifts.fine_shift(data_a, data_b, common, in_a)
+    return shifts.fine_shift(data_a, data_b, common, in_a, a.steady)
 
 
 def _vote(found: list[shifts.Fine]) -> list[int]:

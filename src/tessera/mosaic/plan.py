@@ -106,7 +106,7 @@ def layout_of(
 
 def _window(tiles: list[Tile], places: Sequence[Place]) -> tuple[float, float]:
     """Range of values of all tiles, matched in brightness, without the last per mille."""
-    ends = [percentiles(t.volume, _WINDOW, true_cylinder(t)) for t in tiles]
+    ends = [percentiles(open_volume(t.volume.path), _WINDOW, true_cylinder(t)) for t in tiles]
     matched = [p.gain * np.array(e) + p.offset_value for p, e in zip(places, ends, strict=True)]
     low = float(min(m[0] for m in matched))
     high = float(max(m[1] for m in matched))

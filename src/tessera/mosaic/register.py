@@ -51,7 +51,11 @@ def register(folders: Sequence[Path], settings: Mosaic) -> dict[str, Any]:
     Raises:
         TesseraError: tiles that are no tiles of one mosaic, or none of which overlap.
     """
-    tiles = open_tiles(folders)
+    return solve_tiles(open_tiles(folders), settings)
+
+
+def solve_tiles(tiles: list[Tile], settings: Mosaic) -> dict[str, Any]:
+    """Do the same for tiles that are open."""
     pairs = measure_pairs(tiles, settings)
     solution = solve(len(tiles), pairs, settings.min_quality, settings.max_residual_vox)
     gains, offsets = np.ones(len(tiles)), np.zeros(len(tiles))

@@ -155,7 +155,13 @@ class Fine:
     converged: bool
 
 
-def fine_shift(a: np.ndarray, b: np.ndarray, mask: np.ndarray, inner: tuple[slice, ...]) -> Fine:
+def fine_shift(
+    a: np.ndarray,
+    b: np.ndarray,
+    mask: np.ndarray,
+    inner: tuple[slice, ...],
+    steady: bool = False,
+) -> Fine:
     """Measure the fraction of a shift, starting from zero.
 
     In each step b's voxels are moved first and band-passed then, under the mask of a: what the
@@ -166,6 +172,7 @@ def fine_shift(a: np.ndarray, b: np.ndarray, mask: np.ndarray, inner: tuple[slic
         b: voxels by the other tile, with ``FINE_MARGIN`` more around.
         mask: where both are true, as ``a``.
         inner: the region within ``a``.
+        steady: nothing moves along the first axis.
 
     Returns:
         the shift d for which ``b(x - d) = a(x)``: b's tile must be moved by d.
@@ -180,7 +187,7 @@ def fine_shift(a: np.ndarray, b: np.ndarray, mask: np.ndarray, inner: tuple[slic
     band = _BandPass(mask)
     picture = band(a)[inner].astype(np.float64)
     shift = np.zeros(3)
-    axes = [i for i, n in enumerate(core.shape) if n > 1]
+    axes = [i for i, n in enumerate(core.shape) if n > 1 and not (steady and i == 0)]
     count = len(axes)
     for _ in range(_STEPS):
         wide = band(_moved(b, shift))

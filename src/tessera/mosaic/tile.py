@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -23,6 +24,18 @@ from tessera.volume.record import file_hash, make_key, read_record
 from tessera.volume.store import Volume, open_volume
 
 Vector = tuple[float, float, float]
+
+
+class Voxels(Protocol):
+    """What a tile is read from: a volume on disk, or what can be read like one."""
+
+    path: Path
+    shape: Triple
+    voxel_um: Vector
+    origin_um: Vector
+
+    def read(self, box: Box) -> np.ndarray:
+        """Return the voxels of a box; beyond the edge it mirrors."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +48,15 @@ class Tile:
         volume: its voxels.
         offset: nominal place of its first voxel on the lattice (z, y, x), in voxels.
         radius_vox: radius about the rotation axis inside which it is true; None: everywhere.
+        steady: nothing moves along the first axis (it is the angles of projections).
     """
 
     name: str
     folder: Path
-    volume: Volume
+    volume: Voxels
     offset: Vector
     radius_vox: float | None
+    steady: bool = False
 
     @property
     def shape(self) -> Triple:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 420.0, 240.0
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 14.0, 14.0, 40.0
 
 
@@ -54,9 +55,7 @@ def number(value: float) -> str:
 class _Frame:
     """Axes: maps data to the drawing and draws grid, ticks and titles."""
 
-    def __init__(
-        self, x: tuple[float, float], y: tuple[float, float], log_y: bool = False
-    ) -> None:
+    def __init__(self, x: tuple[float, float], y: tuple[float, float], log_y: bool = False) -> None:
         self.x, self.log_y = x, log_y
         self.y = (math.log10(y[0]), math.log10(y[1])) if log_y else y
 
@@ -130,6 +129,11 @@ def lines(
         return Markup("")
     xs = np.concatenate([np.asarray(c.x, float) for c in drawn])
     ys = np.concatenate([np.asarray(c.y, float) for c in drawn])
+    power = int(math.floor(math.log10(largest))) if 0 < (largest := abs(ys).max()) < 1e-2 else 0
+    if power:  # 0.00031 is read more easily as 3.1 of 10^-4
+        ys = ys / 10.0**power
+        drawn = [replace(c, y=[v / 10.0**power for v in c.y]) for c in drawn]
+        y_title += f" (10{str(power).translate(_RAISED)})"
     low, high = float(ys.min()), float(ys.max())
     room = 0.06 * (high - low or abs(high) or 1)
     span = (0.0 if from_zero else low - room, high + room if top is None else top)
@@ -165,9 +169,7 @@ def _finite(curve: Line) -> Line:
         for a, b in zip(curve.x, curve.y, strict=True)
         if math.isfinite(a) and math.isfinite(b)
     ]
-    return Line(
-        curve.name, [a for a, _ in pairs], [b for _, b in pairs], curve.colour, curve.dots
-    )
+    return Line(curve.name, [a for a, _ in pairs], [b for _, b in pairs], curve.colour, curve.dots)
 
 
 def _legend(curves: Sequence[Line]) -> Markup:
@@ -205,7 +207,11 @@ def histogram(
             body += Markup(
                 '<rect class="bar {c}" x="{x:.2f}" y="{y:.1f}" width="{w:.2f}" height="{h:.1f}"/>'
             ).format(
-                c=colour, x=left, y=top, w=max(right - left - 0.6, 0.4), h=max(floor - top, 0)
+                c=colour,
+                x=left,
+                y=top,
+                w=right - left - (0.6 if len(counts) < 60 else -0.3),
+                h=max(floor - top, 0),
             )
     for at, text in marks:
         u, _ = frame.at(at, high)
@@ -216,9 +222,11 @@ def histogram(
     return svg(body, label)
 
 
-def interval(value: float, low: float | None, high: float | None, span: tuple[float, float]) -> Markup:
+def interval(
+    value: float, low: float | None, high: float | None, span: tuple[float, float]
+) -> Markup:
     """Return a dot with its confidence interval on a short axis, for a table's cell."""
-    width, height = 120.0, 16.0
+    width, height = 160.0, 16.0
 
     def at(x: float) -> float:
         return 6 + (width - 12) * min(max((x - span[0]) / (span[1] - span[0]), 0), 1)
@@ -228,7 +236,7 @@ def interval(value: float, low: float | None, high: float | None, span: tuple[fl
         body += Markup('<line class="whisker" x1="{a:.1f}" x2="{b:.1f}" y1="8" y2="8"/>').format(
             a=at(low), b=at(high)
         )
-    body += Markup('<circle class="dot c0" cx="{x:.1f}" cy="8" r="4"/>').format(x=at(value))
+    body += Markup('<circle class="dot c0" cx="{x:.1f}" cy="8" r="4.5"/>').format(x=at(value))
     return Markup(
         '<svg class="interval" viewBox="0 0 {w:g} {h:g}" aria-hidden="true">{body}</svg>'
     ).format(w=width, h=height, body=body)

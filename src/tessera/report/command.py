@@ -54,12 +54,12 @@ def write_report(settings: Report, root: Path, out: Path, dag: Path | None = Non
 
     results = Results(root)
     sections = [
+        objects.section(results),
+        models.unseen(results),
+        scores.section(results),
         recon.section(results),
         mosaic.section(results),
         models.training(results),
-        models.unseen(results),
-        scores.section(results),
-        objects.section(results),
         run.section(results, dag),
         run.provenance(results),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,9 +87,7 @@ def _reduced(edges: list[tuple[str, str]]) -> list[tuple[str, str]]:
     def reaches(a: str, b: str) -> bool:
         return any(n == b or reaches(n, b) for n in after.get(a, ()))
 
-    return [
-        (a, b) for a, b in edges if not any(reaches(n, b) for n in after.get(a, ()) if n != b)
-    ]
+    return [(a, b) for a, b in edges if not any(reaches(n, b) for n in after.get(a, ()) if n != b)]
 
 
 def draw(found: Graph) -> Markup:
@@ -127,26 +126,35 @@ def _layers(found: Graph) -> dict[str, int]:
 
 def _edge(a: tuple[float, float], b: tuple[float, float], span: int) -> Markup:
     top, foot = a[1] + _TALL / 2, b[1] - _TALL / 2
-    if span == 1 or abs(a[0] - b[0]) > 60:
+    side = math.copysign(1, a[0] - b[0])
+    if span == 1:
         middle = (top + foot) / 2
-        path = f"M{a[0]:.1f} {top:.1f}C{a[0]:.1f} {middle:.1f} {b[0]:.1f} {middle:.1f} {b[0]:.1f} {foot:.1f}"
+        path = f"M{a[0]:.1f} {top:.1f}C{a[0]:.1f} {middle:.1f} {b[0]:.1f} {middle:.1f} "
+        path += f"{b[0]:.1f} {foot:.1f}"
+    elif abs(a[0] - b[0]) > _NODE / 2:  # beside the rules between, then in from the side
+        path = f"M{a[0]:.1f} {top:.1f}V{b[1] - 10:.1f}Q{a[0]:.1f} {b[1]:.1f} "
+        path += f"{a[0] - 10 * side:.1f} {b[1]:.1f}H{b[0] + side * _NODE / 2:.1f}"
     else:  # past the rules between, on the right
-        right = a[0] + _NODE / 2
-        bulge = right + 18 + 9 * span
-        path = (
-            f"M{right:.1f} {a[1]:.1f}C{bulge:.1f} {a[1]:.1f} {bulge:.1f} {b[1]:.1f} "
-            f"{b[0] + _NODE / 2:.1f} {b[1]:.1f}"
-        )
+        right, bulge = a[0] + _NODE / 2, a[0] + _NODE / 2 + 18 + 9 * span
+        path = f"M{right:.1f} {a[1]:.1f}C{bulge:.1f} {a[1]:.1f} {bulge:.1f} {b[1]:.1f} "
+        path += f"{b[0] + _NODE / 2:.1f} {b[1]:.1f}"
     return Markup('<path class="edge" d="{}"/>').format(path)
 
 
 def _node(rule: str, jobs: int, u: float, v: float, wide: float) -> Markup:
-    stage = rule.split("_")[0]
+    left, right, base = u - wide / 2, u + wide / 2, v + 4.5
     return Markup(
-        '<g class="node {stage}"><rect x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h}" rx="7"/>'
+        '<g class="node"><rect x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h}" rx="7"/>'
         '<text x="{tx:.1f}" y="{ty:.1f}">{rule}</text>'
         '<text class="jobs" x="{jx:.1f}" y="{ty:.1f}" text-anchor="end">{jobs}</text></g>'
     ).format(
-        stage=stage, x=u - wide / 2, y=v - _TALL / 2, w=wide, h=_TALL, tx=u - wide / 2 + 12,
-        ty=v + 4.5, rule=rule.replace("_", " "), jx=u + wide / 2 - 12, jobs=f"{jobs} ×" if jobs > 1 else "",
-    )  # fmt: skip
+        x=left,
+        y=v - _TALL / 2,
+        w=wide,
+        h=_TALL,
+        tx=left + 12,
+        ty=base,
+        rule=rule.replace("_", " "),
+        jx=right - 12,
+        jobs=f"{jobs} jobs" if jobs > 1 else "",
+    )

@@ -59,14 +59,25 @@ def _facts(results: Results) -> list[Fact]:
         if numbers:
             density = f"{numbers['density_per_mm3']:,.0f}".replace(",", "\u202f")
             out.append(
-                Fact(f"{plural(name, 2).capitalize()} counted", str(numbers["count"]), "", f"{density} per mm³")
+                Fact(
+                    f"{plural(name, 2).capitalize()} counted",
+                    str(numbers["count"]),
+                    "",
+                    f"{density} per mm³",
+                )
             )
     for name, score in results.metrics.items():
         kind = name.rsplit(".", 1)[-1]
-        if kind in ("f1", "dice") and score["value"] is not None and _of_object(results, name, several):
+        if (
+            kind in ("f1", "dice")
+            and score["value"] is not None
+            and _of_object(results, name, several)
+        ):
             label = name.rpartition(".")[0].replace(".", " ").capitalize()
             word = "F1" if kind == "f1" else "Dice"
-            out.append(Fact(f"{label} {word}", f"{score['value']:.3f}", "", scores.span_text(score)))
+            out.append(
+                Fact(f"{label} {word}", f"{score['value']:.3f}", "", scores.span_text(score))
+            )
     placed = results.metrics.get("tiles.position_rms")
     if placed and placed["value"] is not None:
         out.append(Fact("Tile positions", f"{placed['value']:.3f}", "voxel", "RMS error"))

@@ -22,7 +22,9 @@ def training(results: Results) -> Section:
         out.add(_validation(name, rows, facts))
         out.add(_facts(name, facts, rows))
     if out.parts:
-        seconds = sum(_last(results.lines("train", n, "curves.jsonl"), "seconds") for n in results.models)
+        seconds = sum(
+            _last(results.lines("train", n, "curves.jsonl"), "seconds") for n in results.models
+        )
         names = ", ".join(results.models)
         out.lead = f"Model {names}" + (f", trained in {_clock(seconds)}." if seconds else ".")
     return out
@@ -45,7 +47,7 @@ def _loss(name: str, rows: list[dict[str, Any]]) -> Figure | None:
     steps, losses = zip(*points, strict=True)
     curves = [chart.Line("loss", steps, losses, "c0")]
     body = chart.lines(curves, f"Training loss of {name}", "step", "loss", from_zero=True)
-    return Figure(body, f"{name}: loss on the training patches.", 3, "Loss")
+    return Figure(body, f"{name}: loss on the training patches.", 2, "Loss")
 
 
 def _validation(name: str, rows: list[dict[str, Any]], facts: dict[str, Any]) -> Figure | None:
@@ -67,7 +69,7 @@ def _validation(name: str, rows: list[dict[str, Any]], facts: dict[str, Any]) ->
     )
     only = f" ({curves[0].name})" if len(curves) == 1 else ""
     return Figure(
-        body, f"{name}: Dice{only} on the validation boxes, averaged weights.", 3, "Validation"
+        body, f"{name}: Dice{only} on the validation boxes, averaged weights.", 2, "Validation"
     )
 
 
@@ -85,7 +87,7 @@ def _facts(name: str, facts: dict[str, Any], rows: list[dict[str, Any]]) -> Tabl
         ("Samples a second", f"{_last(rows, 'samples_per_s'):.2f}" if rows else None),
     ]
     kept = [(k, v) for k, v in cells if v not in (None, "", [])]
-    return Table([name, ""], [[k, v] for k, v in kept])
+    return Table([name, ""], [[k, v] for k, v in kept], span=2)
 
 
 def unseen(results: Results) -> Section:
@@ -132,11 +134,16 @@ def _overlay(model: str, data: dict[str, np.ndarray], n: int, span: int) -> Figu
     drawn = Markup("")
     for kind, label, mask in _layers(data, n):
         if mask.any():
-            drawn += Markup("<g><title>{}</title>{}</g>").format(label, picture.outlines(mask, kind))
+            drawn += Markup("<g><title>{}</title>{}</g>").format(
+                label, picture.outlines(mask, kind)
+            )
     z = int(data["start"][n][0])
-    pixels = data["image"][n]
+    pixels, pixel_um = data["image"][n], float(data["voxel_um"][2])
     body = picture.image(
-        pixels, f"Slice z = {z} with outlines of truth and prediction", float(data["voxel_um"][2]), drawn
+        pixels,
+        f"Slice z = {z} with outlines of truth and prediction",
+        float(data["voxel_um"][2]),
+        drawn,
     )
     return Figure(body, f"{model}, z = {z}.", span)
 

@@ -71,7 +71,10 @@ def _lead(volume: Volume | None, positions: dict[str, Any] | None) -> str:
         )
     if volume is not None:
         size = " × ".join(str(n) for n in volume.shape)
-        um = " × ".join(picture.length_text(round(n * v)) for n, v in zip(volume.shape, volume.voxel_um, strict=True))
+        um = " × ".join(
+            picture.length_text(round(n * v))
+            for n, v in zip(volume.shape, volume.voxel_um, strict=True)
+        )
         parts.append(f"{size} voxels (z, y, x), or {um}")
     return "; ".join(parts) + "." if parts else ""
 
@@ -102,7 +105,11 @@ def _plane(volume: Volume, axis: int, at: int) -> Box:
 
 def _planes(volume: Volume, span: picture.Range) -> list[Figure]:
     """Three planes through the middle."""
-    names = (("z", "y downwards, x across"), ("y", "z downwards, x across"), ("x", "z downwards, y across"))
+    names = (
+        ("z", "y downwards, x across"),
+        ("y", "z downwards, x across"),
+        ("x", "z downwards, y across"),
+    )
     out = []
     for axis, (name, how) in enumerate(names):
         at = volume.shape[axis] // 2
@@ -117,7 +124,9 @@ def _planes(volume: Volume, span: picture.Range) -> list[Figure]:
         )
         flat = small.shape[0] * down < 0.6 * small.shape[1] * across
         wide = 3 if axis == 0 or flat else 2
-        out.append(Figure(body, f"{name} = {at}: {how}.", wide, f"Through the middle, along {name}"))
+        out.append(
+            Figure(body, f"{name} = {at}: {how}.", wide, f"Through the middle, along {name}")
+        )
     return out
 
 

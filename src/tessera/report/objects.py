@@ -82,7 +82,7 @@ def _sizes(
         "volume's edge does not cut",
         "nearest_neighbour_um": "Distance from each centroid to the nearest other one",
     }[key]
-    return Figure(body, f"{what} (n = {spread['n']}).", 3, title)
+    return Figure(body, f"{what} (n = {spread['n']}).", 2, title)
 
 
 def _numbers(name: str, numbers: dict[str, Any]) -> Table:
@@ -97,13 +97,14 @@ def _numbers(name: str, numbers: dict[str, Any]) -> Table:
         [name.capitalize(), ""],
         [
             ["Count", str(numbers["count"])],
-            ["… of them touch the volume's edge", str(numbers["touching_edge"])],
+            ["… at the volume's edge", str(numbers["touching_edge"])],
             ["Density (per mm³)", f"{numbers['density_per_mm3']:,.0f}".replace(",", "\u202f")],
             ["Share of the volume", f"{100 * numbers['filled_fraction']:.2f} %"],
-            ["Volume (µm³): median (5 – 95 %)", middle("volume_um3", 0)],
-            ["Diameter (µm): median (5 – 95 %)", middle("equivalent_diameter_um", 1)],
-            ["Nearest neighbour (µm): median (5 – 95 %)", middle("nearest_neighbour_um", 1)],
+            ["Volume (µm³)", middle("volume_um3", 0)],
+            ["Diameter (µm)", middle("equivalent_diameter_um", 1)],
+            ["Nearest (µm)", middle("nearest_neighbour_um", 1)],
         ],
-        "The density counts objects that stay clear of three of the volume's six faces, so that "
+        "Median (5 – 95 %). The density counts objects that stay clear of three of the volume's six faces, so that "
         "neighbouring volumes would count each object once.",
+        span=2,
     )

@@ -35,13 +35,15 @@ class Table:
         head: titles of the columns.
         rows: as many cells as titles.
         caption: what it shows.
-        numeric: columns from this one on are numbers and stand right.
+        numeric: columns from this one on are numbers and stand right; 9 for none.
+        span: how many of the page's six columns it takes.
     """
 
     head: Sequence[str]
     rows: Sequence[Sequence[Any]]
     caption: str = ""
     numeric: int = 1
+    span: int = 6
 
 
 @dataclass

@@ -51,7 +51,9 @@ def _pixel_um(results: Results, tile: str) -> float | None:
     return volume.voxel_um[2] if volume else None
 
 
-def _slice(tile: str, quality: dict[str, np.ndarray], pixel: float | None, span: int) -> Figure | None:
+def _slice(
+    tile: str, quality: dict[str, np.ndarray], pixel: float | None, span: int
+) -> Figure | None:
     data = quality.get("slice")
     if data is None:
         return None
@@ -150,7 +152,7 @@ def _flat(tile: str, quality: dict[str, np.ndarray]) -> Figure | None:
     body = Markup("")
     for name, data in pairs:
         small = picture.shrink(data, 500)
-        stretch = 1.0 if small.shape[0] * 6 > small.shape[1] else small.shape[1] / 6 / len(small)
+        stretch = 1.0 if small.shape[0] * 4 > small.shape[1] else small.shape[1] / 4 / len(small)
         body += picture.image(picture.grey(small), f"{name} field of {tile}", aspect=stretch)
     body = Markup('<div class="stack">{}</div>').format(body)
     names = " and ".join(f"{n} ({np.median(d):.4g} counts)" for n, d in pairs)

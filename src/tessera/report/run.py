@@ -69,7 +69,9 @@ def _bars(spent: list[Cost]) -> Markup:
             '<tr><th scope="row">{rule}</th><td class="bar"><i style="width:{w:.1f}%"></i></td>'
             "<td>{s}</td><td>{m}</td></tr>"
         ).format(
-            rule=c.rule.replace("_", " "), w=100 * c.seconds / most, s=duration(c.seconds),
+            rule=c.rule.replace("_", " "),
+            w=100 * c.seconds / most,
+            s=duration(c.seconds),
             m=memory(c.peak_mib),
         )  # fmt: skip
         for c in spent
@@ -89,14 +91,18 @@ def provenance(results: Results) -> Section:
     )
     rows: list[list[Any]] = [["tessera", __version__], ["Python", platform.python_version()]]
     rows.append(["Packages", ", ".join(_installed())])
-    rows.append(["System", f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors"])
+    rows.append(
+        ["System", f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors"]
+    )
     for what, digest in _digests(results):
         rows.append([what, Markup("<code>{}</code>").format(digest)])
     out.add(Table(["Environment of this report, and content", ""], rows, numeric=9))
     for name, settings in _settings(results).items():
         text = json.dumps(settings, indent=1, sort_keys=True)
         out.add(
-            Markup("<details><summary>Settings: {}</summary><pre>{}</pre></details>").format(name, text)
+            Markup("<details><summary>Settings: {}</summary><pre>{}</pre></details>").format(
+                name, text
+            )
         )
     out.add(hints(results))
     return out

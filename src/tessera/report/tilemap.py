@@ -93,9 +93,7 @@ def _grade(residual: float) -> str:
     return "good" if residual <= 0.2 else "fair" if residual <= 0.5 else "poor"
 
 
-def _tile(
-    name: str, to: tuple[float, float], start: tuple[float, float], anchor: bool
-) -> Markup:
+def _tile(name: str, to: tuple[float, float], start: tuple[float, float], anchor: bool) -> Markup:
     arrow = Markup("")
     if np.hypot(to[0] - start[0], to[1] - start[1]) > 2:
         arrow = Markup(

@@ -56,7 +56,9 @@ def neuroglancer_state(results: Results) -> dict[str, Any] | None:
         "dimensions": {
             axis: [size * 1e-6, "m"] for axis, size in zip("zyx", first.voxel_um, strict=True)
         },
-        "position": [n + o / v for n, o, v in zip(middle, first.origin_um, first.voxel_um, strict=True)],
+        "position": [
+            n + o / v for n, o, v in zip(middle, first.origin_um, first.voxel_um, strict=True)
+        ],
         "layers": layers,
         "layout": "4panel",
         "showSlices": True,

@@ -89,9 +89,7 @@ def make_fibres(
     )
 
 
-def _spread(
-    random: np.random.Generator, count: int, high: np.ndarray, apart: float
-) -> np.ndarray:
+def _spread(random: np.random.Generator, count: int, high: np.ndarray, apart: float) -> np.ndarray:
     """Scatter points that keep some distance, as far as there is room."""
     kept = np.zeros((0, 2))
     for _ in range(30):

@@ -93,6 +93,17 @@ def frame(settings: Simulate) -> tuple[tuple[int, int, int], Vector]:
     return (z, y, x), _um(origin, pixel)
 
 
+def field(settings: Simulate) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Return start and stop (z, y, x) of the field in voxels of the fused volume.
+
+    The last rows of several tiles along z can lie beyond it, by the stage's error.
+    """
+    fused, origin_um = frame(settings)
+    start = [math.ceil(-o / settings.voxel_um - 1e-6) for o in origin_um]
+    stop = [min(a + n, f) for a, n, f in zip(start, settings.shape, fused, strict=True)]
+    return (start[0], start[1], start[2]), (stop[0], stop[1], stop[2])
+
+
 def _um(vox: np.ndarray, pixel_um: float) -> Vector:
     z, y, x = (float(v) * pixel_um for v in vox)
     return z, y, x

@@ -188,9 +188,7 @@ def _store(
     if error is None:
         try:
             extra = task.write(block, result) or {}
-            shards = {
-                str(path.relative_to(root)): file_hash(path) for path in task.files(block)
-            }
+            shards = {str(path.relative_to(root)): file_hash(path) for path in task.files(block)}
         except Exception as problem:
             error = _said(problem)
     seconds = time.perf_counter() - began

@@ -161,9 +161,7 @@ class Volume:
         if self.has_channels:
             head = head / "0"
         z_range, y_range, x_range = ranges
-        return [
-            head / str(z) / str(y) / str(x) for z in z_range for y in y_range for x in x_range
-        ]
+        return [head / str(z) / str(y) / str(x) for z in z_range for y in y_range for x in x_range]
 
 
 def mirror(index: np.ndarray, size: int) -> np.ndarray:

@@ -39,9 +39,7 @@ KIND = "subvolumes"
 CHUNK = 32  # the label volume's; a block is made of whole chunks
 
 
-def make_grid(
-    shape: tuple[int, int, int], subvolume: tuple[int, int, int], overlap: int
-) -> Grid:
+def make_grid(shape: tuple[int, int, int], subvolume: tuple[int, int, int], overlap: int) -> Grid:
     """Divide a volume evenly: as few blocks of at most about ``subvolume`` as cover it.
 
     Args:

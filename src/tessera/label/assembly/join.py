@@ -83,7 +83,9 @@ def create(
     table, kept = number(objects, root, int(root.max(initial=-1)) + 1, 1)
 
     digest = json.loads((fragments_folder / "labels.json").read_text())["digest"]
-    key = make_key(stage="join", fragments=digest, table=hashlib.blake2b(table.tobytes()).hexdigest())
+    key = make_key(
+        stage="join", fragments=digest, table=hashlib.blake2b(table.tobytes()).hexdigest()
+    )
     stored = {
         "key": key,
         "class": json.loads((fragments_folder / "store.json").read_text())["class"],
@@ -98,7 +100,11 @@ def create(
         "joined": True,
     }
     layout = Layout(
-        Triple(*volume.shape), "uint32", volume.voxel_um, volume.chunk, volume.shard,
+        Triple(*volume.shape),
+        "uint32",
+        volume.voxel_um,
+        volume.chunk,
+        volume.shard,
         origin_um=volume.origin_um,
     )
     create_volume(folder / "labels.zarr", layout, {"stage": "label", "key": key})

@@ -13,8 +13,14 @@ from tessera.predict.ffn.fill import State, Statistics
 from tessera.volume.subvolume import load_arrays, save_arrays
 
 
-def save(path: Path, key: str, order: int, done: list[np.ndarray], labels: np.ndarray,
-         states: list[State]) -> None:
+def save(
+    path: Path,
+    key: str,
+    order: int,
+    done: list[np.ndarray],
+    labels: np.ndarray,
+    states: list[State],
+) -> None:
     """Write a checkpoint in place of the last one.
 
     Args:

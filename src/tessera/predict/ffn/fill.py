@@ -137,8 +137,7 @@ class Filler:
     def _cell(self, at: Position, start: Position) -> Position:
         """Cell of the lattice of deltas whose middle cell is centred on the start."""
         z, y, x = (
-            (p - s + d // 2) // max(d, 1)
-            for p, s, d in zip(at, start, self.deltas, strict=True)
+            (p - s + d // 2) // max(d, 1) for p, s, d in zip(at, start, self.deltas, strict=True)
         )
         return z, y, x
 
@@ -164,8 +163,7 @@ class Filler:
                 step[axis], step[u], step[v] = offset, i - self.deltas[u], j - self.deltas[v]
                 found.add((score, (step[0], step[1], step[2])))
         return [
-            (at[0] + dz, at[1] + dy, at[2] + dx)
-            for _, (dz, dy, dx) in sorted(found, reverse=True)
+            (at[0] + dz, at[1] + dy, at[2] + dx) for _, (dz, dy, dx) in sorted(found, reverse=True)
         ]
 
     def _keep(self, start: Position, number: int, count: Statistics) -> int:

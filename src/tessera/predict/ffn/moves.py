@@ -31,9 +31,7 @@ class Mover:
         moves: fields of view looked at so far.
     """
 
-    def __init__(
-        self, net: FFN, device: Device, at_once: int = 1, compiled: bool = False
-    ) -> None:
+    def __init__(self, net: FFN, device: Device, at_once: int = 1, compiled: bool = False) -> None:
         self.at_once = at_once
         self.seconds, self.moves = 0.0, 0
         self._device = device

@@ -93,7 +93,9 @@ def refill(
             return  # it does not even keep its own start
         fill = (canvas.seed >= filler.segment_logit) & ~others
         fills.append(fill)
-        inner = tuple(slice(m // 2, n - m // 2) for m, n in zip(canvas.margin, fill.shape, strict=True))
+        inner = tuple(
+            slice(m // 2, n - m // 2) for m, n in zip(canvas.margin, fill.shape, strict=True)
+        )
         shares = [_share(fill[inner], m[inner]) for m in masks]
         if number == 0:
             found.a_from_a, found.b_from_a = shares
@@ -175,14 +177,18 @@ def run(
         return contacts[first : first + UNIT]
 
     def read(block: Block) -> list[tuple[np.ndarray, np.ndarray]]:
-        return [_crop(image, labels, row, window, model.facts.normalisation) for row in rows_of(block)]
+        return [
+            _crop(image, labels, row, window, model.facts.normalisation) for row in rows_of(block)
+        ]
 
     def compute(block: Block, data: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
         rows = rows_of(block)
         found = [Recovery() for _ in rows]
         drive(
             [
-                refill(*crop, (int(row[0]), int(row[1])), mover.fov, mover.deltas, settings.fill, one)
+                refill(
+                    *crop, (int(row[0]), int(row[1])), mover.fov, mover.deltas, settings.fill, one
+                )
                 for crop, row, one in zip(data, rows, found, strict=True)
             ],
             mover,
@@ -208,5 +214,7 @@ def _crop(
 ) -> tuple[np.ndarray, np.ndarray]:
     z, y, x = row[3:].tolist()
     box = window_about((z, y, x), window, image.shape)
-    voxels = (image.read(box).astype(np.float32) - np.float32(norm["mean"])) / np.float32(norm["std"])
+    voxels = (image.read(box).astype(np.float32) - np.float32(norm["mean"])) / np.float32(
+        norm["std"]
+    )
     return voxels, labels.read(box)

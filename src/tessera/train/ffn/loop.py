@@ -151,7 +151,7 @@ def _step(
     with device.autocast():
         logits = net(given)
     loss = loss_of(logits, target, weight)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     told = torch.tensor([float(loss.detach()), float(warned)], dtype=torch.float64)
     told = team.sum(told, "told")
     state.at.loss = float(told[0]) / team.size

@@ -1,0 +1,121 @@
+"""Moves per CPU second of a flood-filling network, all variants in one run, beside plain torch.
+
+    python benchmarks/ffn.py [--weights fib25_weights.npz] [--threads 1] [--moves 6]
+
+The yardstick is the same network in eager fp32 with contiguous (NCDHW) tensors. bf16 is timed only
+where the processor multiplies bf16 itself; elsewhere it is emulated and tells nothing. Each variant
+reports its largest difference from the yardstick's logits, and what share of a fill's time is spent
+outside of the network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+import numpy as np
+import torch
+
+from tessera.compute.device import Device, cpu_has_bf16
+from tessera.compute.measure import cpu_seconds
+from tessera.config import Fill
+from tessera.nets.ffn import FFN, import_weights
+from tessera.predict.ffn.canvas import Canvas, logit
+from tessera.predict.ffn.fill import Filler, State
+from tessera.predict.ffn.moves import Mover, drive
+
+
+def network(weights: str | None) -> FFN:
+    if weights is None:
+        torch.manual_seed(0)
+        return FFN().eval().requires_grad_(False)
+    state, options = import_weights(weights)
+    net = FFN(**options)
+    net.load_state_dict(state)
+    return net.eval().requires_grad_(False)
+
+
+def field(fov: tuple[int, int, int]) -> np.ndarray:
+    random = np.random.default_rng(0)
+    seed = np.full(fov, logit(0.05), np.float32)
+    seed[tuple(n // 2 for n in fov)] = logit(0.95)
+    return np.stack([random.normal(0, 1, fov).astype(np.float32), seed])
+
+
+def measure(call, moves: int) -> float:
+    call()  # the first one lays out weights and compiles
+    began = cpu_seconds()
+    for _ in range(moves):
+        call()
+    return moves / (cpu_seconds() - began)
+
+
+def outside(net: FFN, device: Device, moves: int) -> float:
+    """Share of a real fill's wall time that is not spent in the network."""
+    shape = tuple(f + 6 * d for f, d in zip(net.fov, net.deltas, strict=True))
+    image = np.random.default_rng(1).normal(0, 1, shape).astype(np.float32)
+    rules = Fill()
+    canvas = Canvas(image, net.fov, None, logit(rules.pad))
+    mover = Mover(net, device)
+    mover([field(net.fov)])
+    mover.seconds, spent = 0.0, [0]
+
+    class Enough(Exception):
+        pass
+
+    def sure(fields: list[np.ndarray]) -> list[np.ndarray]:
+        spent[0] += 1
+        if spent[0] > moves:
+            raise Enough
+        mover(fields)
+        return [np.full(net.fov, 3.0, np.float32)]  # an object without end: moves go on
+
+    began = time.perf_counter()
+    start = np.array([[n // 2 for n in shape]])
+    try:
+        drive([Filler(canvas, net.deltas, rules).run(start, State())], sure)
+    except Enough:
+        pass
+    return 1 - mover.seconds / (time.perf_counter() - began)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", help="npz of a published network; else random weights")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--moves", type=int, default=6, help="timed moves of each variant")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    net = network(args.weights)
+    given = field(net.fov)
+    tensor = torch.from_numpy(given[None])
+    with torch.inference_mode():
+        known = net(tensor)[0, 0].numpy()
+
+    def plain() -> None:
+        with torch.inference_mode():
+            net(tensor)
+
+    rows = {"fp32 eager NCDHW": (measure(plain, args.moves), 0.0)}
+    variants = [("fp32", False), ("fp32", True)]
+    if cpu_has_bf16():
+        variants += [("bf16", False), ("bf16", True)]
+    for precision, compiled in variants:
+        mover = Mover(net, Device(torch.device("cpu"), precision), compiled=compiled)
+        speed = measure(lambda mover=mover: mover([given]), args.moves)
+        name = f"{precision} {'compiled' if compiled else 'eager'} channels_last_3d"
+        rows[name] = speed, float(np.abs(mover([given])[0] - known).max())
+    base = rows["fp32 eager NCDHW"][0]
+    print(f"{'variant':<34}{'moves/CPU s':>12}{'ratio':>8}{'largest difference':>20}")
+    for name, (speed, far) in rows.items():
+        print(f"{name:<34}{speed:>12.2f}{speed / base:>8.2f}{far:>20.2g}")
+    if not cpu_has_bf16():
+        print("bf16: not timed, this processor has no bf16 matrix units")
+    share = outside(net, Device(torch.device("cpu"), "fp32"), args.moves)
+    print(f"outside of the network: {100 * share:.2f} % of a fill in fp32")
+    print(json.dumps({name: speed for name, (speed, _) in rows.items()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Scans of one rotation axis, stitched: the wide scan comes back from its overlapping parts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from tessera.cli import main
+from tests.mosaic.phantom import Blobs
+
+PIXEL_UM, ANGLES = 2.0, 40
+SETUP = "measurement/instrument/sample_motor_stack/setup"
+PLACES = {"a": (0.0, 0.0), "b": (0.6, 61.3), "c": (30.4, -1.2), "d": (31.7, 60.5)}  # row, column
+
+
+def integrals(place: tuple[float, float], shape: tuple[int, int] = (44, 90)) -> np.ndarray:
+    """Smooth in the angle as projections are, exact at any sub-pixel place."""
+    blobs = Blobs.random((ANGLES, 90, 170), density=1 / 400, seed=5)
+    return 1.5 + 0.3 * blobs.at((0, *place), (ANGLES, *shape))
+
+
+def write(path: Path, place: tuple[float, float], angles: np.ndarray | None = None) -> Path:
+    rng = np.random.default_rng(0)
+    truth = integrals(place)
+    beam = 30000 * rng.uniform(0.8, 1.2, truth.shape[1:])
+    nominal = np.round(np.array(place) / 30) * 30  # off by up to two pixels
+    middle = (nominal + (np.array(truth.shape[1:]) - 1) / 2) * PIXEL_UM
+    with h5py.File(path, "w") as file:
+        file["exchange/data"] = (100 + beam * np.exp(-truth)).astype(np.uint16)
+        file["exchange/data_white"] = (100 + np.stack([beam] * 4)).astype(np.uint16)
+        file["exchange/data_dark"] = np.full((4, *truth.shape[1:]), 100, np.uint16)
+        file["exchange/theta"] = np.arange(ANGLES) * 180 / ANGLES if angles is None else angles
+        file["exchange/theta"].attrs["units"] = "degrees"
+        lengths = {f"{SETUP}/y": middle[0], f"{SETUP}/z": 0.0, f"{SETUP}/x": middle[1]}
+        lengths["measurement/instrument/detector/pixel_size"] = PIXEL_UM
+        for name, value in lengths.items():
+            file[name] = float(value)
+            file[name].attrs["units"] = "um"
+    return path
+
+
+def test_four_scans_become_one(tmp_path: Path) -> None:
+    scans = [str(write(tmp_path / f"{name}.h5", place)) for name, place in PLACES.items()]
+    out = tmp_path / "wide.h5"
+    assert main(["mosaic", "project", "--out", str(out), *scans]) == 0
+    found = json.loads((tmp_path / "wide.positions.json").read_text())
+    for tile in found["tiles"]:
+        row, column = PLACES[tile["name"]]
+        assert tile["offset_vox"][1:] == pytest.approx([row, column], abs=0.1)
+        assert tile["correction_vox"][0] == pytest.approx(0, abs=1e-6)
+    with h5py.File(out) as file:
+        wide = -np.log(file["exchange/data"][:])
+        assert file["exchange/theta"].shape == (ANGLES,)
+    truth = integrals((0, 0), wide.shape[1:])
+    inner = (slice(None), slice(4, -4), slice(4, -4))
+    assert np.corrcoef(wide[inner].ravel(), truth[inner].ravel())[0, 1] >= 0.99
+    assert np.abs(wide - truth)[inner].mean() < 0.01
+
+
+def test_scans_at_other_angles_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = write(tmp_path / "a.h5", PLACES["a"])
+    b = write(tmp_path / "b.h5", PLACES["b"], np.arange(ANGLES) * 181 / ANGLES)
+    out = tmp_path / "wide.h5"
+    assert main(["mosaic", "project", "--out", str(out), str(a), str(b)]) == 2
+    assert "other angles" in capsys.readouterr().err and not out.exists()
+
+
+def test_volumes_are_not_registered_where_projections_are_meant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "positions.json")
+    command = ["mosaic", "register", "--settings", '{"kind": "projections"}', "--out", out]
+    assert main([*command, str(tmp_path)]) == 2
+    assert "mosaic project" in capsys.readouterr().err
