@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from tessera.nets import bundle
 
@@ -18,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     ffn.add_argument("weights", type=Path, help=".npz of its variables, or a checkpoint's prefix")
     ffn.add_argument("out", type=Path, help="folder of the bundle")
     ffn.add_argument("--class", dest="name", default="neuron", help="what its objects are")
-    triple = {"type": int, "nargs": 3, "metavar": ("Z", "Y", "X")}
+    triple: dict[str, Any] = {"type": int, "nargs": 3, "metavar": ("Z", "Y", "X")}
     ffn.add_argument("--fov", default=[33, 33, 33], help="field of view, voxels", **triple)
     ffn.add_argument("--deltas", default=[8, 8, 8], help="steps of a move, voxels", **triple)
     ffn.add_argument("--mean", type=float, default=128.0, help="grey value that it sees as 0")

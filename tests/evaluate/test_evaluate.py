@@ -83,6 +83,7 @@ def specimen(tmp_path: Path) -> dict[str, Any]:
     (tmp_path / "predict").mkdir()
     stored(tmp_path / "predict/prob.zarr", probabilities, ("background", "soma", "vessel"))
     (tmp_path / "predict/store.json").write_text("{}")
+    (tmp_path / "predict/seams.json").write_text('{"score": 1.02}')
     (tmp_path / "soma").mkdir()
     with h5py.File(tmp_path / "labels.h5", "w") as file:
         file["cells"], file["vessels"] = ids.astype(np.uint16), (classes == 2).astype(np.uint8)
@@ -125,6 +126,7 @@ def check_scores(found: dict[str, Any]) -> None:
     assert found["soma.dice"]["value"] == pytest.approx(2 * hits / (3 * 216 + 8 + 3 * 216))
     assert found["vessel.dice"]["value"] == pytest.approx(2 * 20 / (20 + 40))
     assert found["vessel.iou"]["value"] == pytest.approx(20 / 40)
+    assert found["predict.seam_score"]["value"] == 1.02
     assert found["soma.dice"]["low"] <= found["soma.dice"]["value"] <= found["soma.dice"]["high"]
 
 

@@ -67,8 +67,8 @@ def records(folder, count):
 
 
 # On one machine; a cluster's profile names its own as the resource `mpi`. Jobs beside each other
-# would otherwise bind their ranks to the same first cores.
-MPIEXEC = "mpiexec --oversubscribe --bind-to none"
+# would otherwise bind their ranks to the same first cores, and ranks that wait would spin.
+MPIEXEC = "mpiexec --oversubscribe --bind-to none --mca mpi_yield_when_idle 1"
 
 
 def launch(wildcards, resources):

@@ -81,13 +81,14 @@ def choose(precision: str = "auto", local_rank: int = 0) -> Device:
 def set_threads(local_ranks: int = 1) -> int:
     """Give this process its share of the node's cores and return how many threads that is.
 
-    ``OMP_NUM_THREADS`` wins. Cores that the launcher bound the process to are its own already.
+    Cores that the launcher bound the process to are its own already. ``OMP_NUM_THREADS`` may ask
+    for fewer, never for more: workflow managers set it to the job's cores, and as many threads in
+    each rank would wait for each other most of the time.
     """
+    mine, all_cores = len(os.sched_getaffinity(0)), os.cpu_count() or 1
+    count = mine if mine < all_cores else max(1, mine // local_ranks)
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdigit() and int(asked) > 0:
-        count = int(asked)
-    else:
-        mine, all_cores = len(os.sched_getaffinity(0)), os.cpu_count() or 1
-        count = mine if mine < all_cores else max(1, mine // local_ranks)
+        count = min(count, int(asked))
     torch.set_num_threads(count)
     return count

@@ -7,7 +7,7 @@ training is the same for one process and for many.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -80,6 +80,19 @@ class Team:
         """Return rank 0's picklable value on every rank."""
         return value if self._hvd is None else self._hvd.broadcast_object(value, 0, name=name)
 
+    def from_root(self, function: Callable[[], Any], name: str) -> Any:
+        """Run a function on rank 0 alone and return its value, or raise its error, on all."""
+        outcome: tuple[bool, Any] = (True, None)
+        if self.is_root:
+            try:
+                outcome = (True, function())
+            except TesseraError as error:
+                outcome = (False, error)
+        ok, value = self.tell(outcome, name)
+        if not ok:
+            raise value
+        return value
+
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self._hvd is not None:
@@ -104,8 +117,8 @@ def join(expected: int) -> Team:
     started = max([int(os.environ.get(name, "1")) for name in _SIZES])
     if expected == 1 and started == 1:
         return Team()
-    # A training does few, large reductions: look for them more often than every millisecond.
-    os.environ.setdefault("HOROVOD_CYCLE_TIME", "0.2")
+    # Looking for work more often only takes the cores from those that compute.
+    os.environ.setdefault("HOROVOD_CYCLE_TIME", "5")
     try:
         import horovod.torch as hvd
     except ImportError as error:

@@ -101,6 +101,10 @@ def score_model(
                     units, scores.iou, settings.bootstrap, of="blocks"
                 )
         texts[f"{files.name}_blocks.csv"] = tables.blocks_csv(counts, model.classes)
+    if files.prediction and (seams := files.prediction.parent / "seams.json").is_file():
+        score = read_json(seams).get("score")
+        if score is not None:
+            result["predict.seam_score"] = Score(float(score))
     for name, path in files.labels.items():
         if name not in truth.named:
             continue

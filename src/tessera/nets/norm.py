@@ -8,16 +8,12 @@ convolution, a function of its receptive field alone.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
-
-# A ReLU of a standard normal number has this much less spread.
-_RELU_GAIN = (0.5 * (1 - 1 / math.pi)) ** -0.5
 
 Reduce = Callable[[Tensor], Tensor]  # sums a small tensor over the ranks
 
@@ -96,34 +92,6 @@ class BatchNorm(nn.BatchNorm3d):
         return y
 
 
-class StandardConv(nn.Conv3d):
-    """Convolution whose weights are standardised: zero mean and unit spread for each output.
-
-    Scaled weight standardisation (Brock 2021, arXiv:2101.08692): what batch normalisation does to
-    features is done to the weights, so no statistic of any data is taken, nothing travels between
-    ranks but gradients, and a sample's result depends on no other sample. :class:`nn.Conv3d` with
-    the standardised weights is the same function.
-
-    Args:
-        start: the gain that each output starts with.
-    """
-
-    def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int, int], start: float):
-        super().__init__(inputs, outputs, kernel, padding=(kernel[0] // 2, kernel[1] // 2, kernel[2] // 2))
-        self.gain = nn.Parameter(torch.full((outputs,), start))
-
-    def standard(self) -> Tensor:
-        """Return the weights that convolve."""
-        axes = (1, 2, 3, 4)
-        var, mean = torch.var_mean(self.weight, axes, correction=0, keepdim=True)
-        scale = _RELU_GAIN * torch.rsqrt(var * self.weight[0].numel() + 1e-6)
-        return (self.weight - mean) * scale * self.gain.view(-1, 1, 1, 1, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve (sample, channel, z, y, x)."""
-        return self._conv_forward(x, self.standard(), self.bias)
-
-
 def share(net: nn.Module, reduce: Reduce) -> None:
     """Let every :class:`BatchNorm` of ``net`` take its statistics over all ranks."""
     for module in net.modules():
@@ -132,17 +100,14 @@ def share(net: nn.Module, reduce: Reduce) -> None:
 
 
 def fold(net: nn.Module) -> nn.Module:
-    """Leave plain convolutions alone, in place: the network that ``norm="none"`` builds.
+    """Write frozen batch norms into the convolutions before them, in place.
 
-    A frozen batch norm, which follows its convolution in an ``nn.Sequential``, goes into the
-    convolution's weights and bias, and becomes an identity; standardised weights are written out.
+    A norm follows its convolution in an ``nn.Sequential``; afterwards it is an identity and the
+    convolution has a bias: the network that ``norm="none"`` builds.
     """
-    for parent in list(net.modules()):
+    for parent in net.modules():
         if not isinstance(parent, nn.Sequential):
             continue
-        for i, module in enumerate(parent):
-            if isinstance(module, StandardConv):
-                parent[i] = _plain(module)
         for i in range(len(parent) - 1):
             conv, norm = parent[i], parent[i + 1]
             if isinstance(conv, nn.Conv3d) and isinstance(norm, BatchNorm):
@@ -159,15 +124,6 @@ def fold(net: nn.Module) -> nn.Module:
                 conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)
                 parent[i + 1] = nn.Identity()
     return net
-
-
-def _plain(conv: StandardConv) -> nn.Conv3d:
-    plain = nn.Conv3d(
-        conv.in_channels, conv.out_channels, conv.weight.shape[2:], padding=conv.padding
-    )
-    plain.weight = nn.Parameter(conv.standard().detach())
-    plain.bias = conv.bias
-    return plain.train(conv.training)
 
 
 def start(net: nn.Module) -> None:

@@ -20,10 +20,9 @@ from collections.abc import Sequence
 from torch import Tensor, cat, nn
 
 from tessera.nets import reach
-from tessera.nets.norm import BatchNorm, StandardConv, start
+from tessera.nets.norm import BatchNorm, start
 
 Size = tuple[int, int, int]
-_BRANCH = 0.3  # a residual branch starts small beside what it is added to
 
 
 def triple(value: int | Sequence[int]) -> Size:
@@ -32,26 +31,13 @@ def triple(value: int | Sequence[int]) -> Size:
     return int(z), int(y), int(x)
 
 
-def conv_unit(
-    inputs: int, outputs: int, kernel: Size, norm: str, relu: bool = True, gain: float = 1.0
-) -> nn.Module:
-    """Convolution that keeps the size, then norm, then ReLU.
-
-    Args:
-        inputs: channels in.
-        outputs: channels out.
-        kernel: size (z, y, x), odd.
-        norm: ``weight`` (standardised weights), ``batch`` or ``none``.
-        relu: whether a ReLU ends it.
-        gain: what standardised weights start with.
-    """
-    if norm not in ("weight", "batch", "none"):
-        raise ValueError(f"norm is 'weight', 'batch' or 'none', not {norm!r}")
+def conv_unit(inputs: int, outputs: int, kernel: Size, norm: str, relu: bool = True) -> nn.Module:
+    """Convolution that keeps the size, then norm, then ReLU."""
+    if norm not in ("batch", "none"):
+        raise ValueError(f"norm is 'batch' or 'none', not {norm!r}")
     padding = triple([k // 2 for k in kernel])
     layers: list[nn.Module] = [
-        StandardConv(inputs, outputs, kernel, gain)
-        if norm == "weight"
-        else nn.Conv3d(inputs, outputs, kernel, padding=padding, bias=norm == "none")
+        nn.Conv3d(inputs, outputs, kernel, padding=padding, bias=norm == "none")
     ]
     if norm == "batch":
         layers.append(BatchNorm(outputs))
@@ -75,7 +61,6 @@ class Block(nn.Module):
                     kernel,
                     norm,
                     relu=not residual or i + 1 < convs,
-                    gain=_BRANCH if residual and i + 1 == convs else 1.0,
                 )
                 for i in range(convs)
             )

@@ -1,1 +1,1 @@
-"""Inference: a model over a volume, block by block."""
+"""A volume and a model to probabilities, block by block."""

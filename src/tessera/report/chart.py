@@ -199,7 +199,7 @@ def histogram(
     high = max(counts) * (1.6 if log else 1.08)
     frame = _Frame((float(edges[0]), float(edges[-1])), (base, high), log)
     body = frame.draw(x_title, y_title)
-    floor = HEIGHT - _BOTTOM
+    floor, gap = HEIGHT - _BOTTOM, 0.6 if len(counts) < 60 else -0.3
     for count, a, b in zip(counts, edges[:-1], edges[1:], strict=True):
         if count > base:
             left, top = frame.at(a, count)
@@ -210,7 +210,7 @@ def histogram(
                 c=colour,
                 x=left,
                 y=top,
-                w=right - left - (0.6 if len(counts) < 60 else -0.3),
+                w=right - left - gap,
                 h=max(floor - top, 0),
             )
     for at, text in marks:

@@ -116,7 +116,7 @@ def _layers(data: dict[str, np.ndarray], n: int) -> list[tuple[str, str, np.ndar
     marked = sorted({k.split(".")[0] for k in data if k.endswith(".found")})
     for name in marked:
         if f"{name}.true" in data:
-            out.append(("true", f"true {name}", data[f"{name}.true"][n] > 0))
+            out.append(("true", f"true {name}", data[f"{name}.true"][n] == 1))
             out.append(("missed", f"missed {name}", data[f"{name}.true"][n] == 2))
         out.append(("found", f"found {name}", data[f"{name}.found"][n] == 1))
         out.append(("false", f"false {name}", data[f"{name}.found"][n] == 2))
@@ -142,7 +142,7 @@ def _overlay(model: str, data: dict[str, np.ndarray], n: int, span: int) -> Figu
     body = picture.image(
         pixels,
         f"Slice z = {z} with outlines of truth and prediction",
-        float(data["voxel_um"][2]),
+        pixel_um,
         drawn,
     )
     return Figure(body, f"{model}, z = {z}.", span)

@@ -104,7 +104,7 @@ def _numbers(name: str, numbers: dict[str, Any]) -> Table:
             ["Diameter (µm)", middle("equivalent_diameter_um", 1)],
             ["Nearest (µm)", middle("nearest_neighbour_um", 1)],
         ],
-        "Median (5 – 95 %). The density counts objects that stay clear of three of the volume's six faces, so that "
-        "neighbouring volumes would count each object once.",
+        "Median (5 – 95 %). The density counts objects that stay clear of three of the volume's "
+        "six faces, so that neighbouring volumes would count each object once.",
         span=2,
     )

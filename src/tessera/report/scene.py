@@ -22,7 +22,7 @@ from tessera.report.results import Results
 RAMP = np.array(
     [[68, 74, 158], [52, 118, 178], [44, 158, 166], [96, 192, 132], [190, 214, 96], [250, 226, 110]]
 )
-_CAMERA = (0.62, -0.5)  # turn about the vertical and tilt, in radians
+_CAMERA = (0.5, -0.42)  # turn about the vertical and tilt, in radians
 _POSTER = 900
 
 

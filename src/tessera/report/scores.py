@@ -20,6 +20,7 @@ _WORDS = {
     "count_true": "True objects",
     "count_found": "Objects found",
     "centroid_rms": "Distance of matched centroids (RMS)",
+    "seam_score": "Seam score (1: no block shows)",
     "coverage": "Coverage of the true foreground",
     "tiles.position_rms": "Tile positions, error (RMS)",
     "tiles.position_max": "Tile positions, largest error",
@@ -31,7 +32,7 @@ _WORDS = {
     "recon.correlation": "Attenuation against truth, correlation",
     "recon.bias": "Attenuation against truth, mean bias",
 }
-_GROUPS = {"tiles": "Tiles", "recon": "Reconstruction"}
+_GROUPS = {"tiles": "Tiles", "recon": "Reconstruction", "predict": "Inference"}
 _WHOLE = ("count_true", "count_found")
 
 

@@ -100,7 +100,7 @@ def run(
     boxes = resolve_all(settings.split.train, shape, "train") or [Box.whole(shape)]
     regions = [Region(source, box, settings.patch) for box in boxes]
     held = [region.hold() for region in regions]
-    census, digest = team.tell(_survey(settings, regions) if team.is_root else None, "census")
+    census, digest = team.from_root(lambda: _survey(settings, regions), "census")
     validation = Validation(
         [
             Region(source, box, settings.patch)

@@ -87,7 +87,7 @@
       return [[ca, 0, sa], [sa * sb, cb, -ca * sb], [-sa * cb, sb, ca * cb]];
     };
     const zoom = () => {
-      const wide = canvas.clientWidth / canvas.clientHeight, fit = nearness * 0.98 / radius;
+      const wide = canvas.clientWidth / canvas.clientHeight, fit = nearness * 1.0 / radius;
       return wide > 1 ? [fit / wide, fit] : [fit, fit * wide];
     };
     function draw() {

@@ -1,0 +1,305 @@
+"""Run a network so that each layer computes only what the wanted output depends on.
+
+A block is read with a halo as wide as the network's receptive field, and only its write box is
+kept. Run as it stands, the network computes every layer over the whole read box; but the layers
+near the output are needed over little more than the write box, and they are the dear ones::
+
+    read box   |--------------------------------|   first layers
+                    |----------------------|        ...
+    write box            |------------|             last layers
+
+So intervals are pushed from the output back through the graph (as :mod:`tessera.nets.reach` does
+for one network, here for any graph of the layers below), each layer is fed exactly the voxels that
+it needs, and nothing is padded. What is computed is the same sums over the same numbers; and a
+halo that is too small cannot pass unseen, as a layer would need voxels that were not read.
+
+Layers: convolutions, transposed convolutions, pooling, nearest upsampling, batch norm, anything
+element by element, addition, concatenation of channels. A network with other layers is run whole.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+Span = tuple[int, int]  # half-open interval of indices along one axis
+Spans = tuple[Span, Span, Span]
+Run = Callable[[list[Tensor]], Tensor]
+
+_POINTWISE = (
+    nn.Identity,
+    nn.ReLU,
+    nn.LeakyReLU,
+    nn.PReLU,
+    nn.ELU,
+    nn.SiLU,
+    nn.GELU,
+    nn.Sigmoid,
+    nn.Tanh,
+    nn.Dropout,
+    nn.Dropout3d,
+    nn.modules.batchnorm._BatchNorm,
+)
+_POINTWISE_CALLS = (torch.relu, functional.relu, functional.leaky_relu, torch.sigmoid, torch.tanh)
+_SUMS = (operator.add, operator.iadd, torch.add)
+
+
+class Untrimmable(Exception):
+    """The network has a layer that this module does not know, or sees further than the halo."""
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """How one node is run.
+
+    Attributes:
+        run: from the inputs, cropped to ``needs``, the output over ``gives``.
+        needs: for an interval of the output along an axis, that of each input.
+        gives: for the input's interval, the interval of what ``run`` returns.
+    """
+
+    run: Run
+    needs: Callable[[int, Span], Span]
+    gives: Callable[[int, Span], Span]
+
+
+class Trimmed:
+    """A network that is given a read box and returns the write box.
+
+    Args:
+        net: in eval mode; maps (sample, channel, z, y, x) to the same z, y, x.
+
+    Raises:
+        Untrimmable: if a layer is not known.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        try:
+            self._graph = _Tracer().trace(net)
+        except (fx.proxy.TraceError, TypeError, AttributeError, RuntimeError) as error:
+            raise Untrimmable(f"its graph cannot be traced: {error}") from None
+        modules = dict(net.named_modules())
+        self._layers = {
+            node: _layer(node, modules)
+            for node in self._graph.nodes
+            if node.op not in ("placeholder", "output")
+        }
+        self._spans: dict[tuple[Any, ...], dict[fx.Node, Spans]] = {}
+
+    def spans(self, size: tuple[int, ...], wanted: Spans) -> dict[fx.Node, Spans]:
+        """Return what each node must compute, in its own indices.
+
+        Args:
+            size: of the input (z, y, x).
+            wanted: of the output, in the same voxels.
+
+        Raises:
+            Untrimmable: if the input is too small for what is wanted.
+        """
+        key = (*size, *wanted)
+        if key not in self._spans:
+            self._spans[key] = self._push_back(size, wanted)
+        return self._spans[key]
+
+    def _push_back(self, size: tuple[int, ...], wanted: Spans) -> dict[fx.Node, Spans]:
+        needed: dict[fx.Node, Spans] = {}
+        for node in reversed(self._graph.nodes):
+            if node.op == "output":
+                needed[node.args[0]] = wanted  # type: ignore[index]
+                continue
+            if node not in needed:
+                raise Untrimmable(f"'{node.name}' is computed for nothing")
+            if node.op == "placeholder":
+                if any(a < 0 or b > n for (a, b), n in zip(needed[node], size, strict=True)):
+                    raise Untrimmable(f"it needs voxels {needed[node]} of {tuple(size)}")
+                continue
+            ask = self._ask(node, needed[node])
+            for source in node.all_input_nodes:
+                needed[source] = _union(needed[source], ask) if source in needed else ask
+        return needed
+
+    def _ask(self, node: fx.Node, spans: Spans) -> Spans:
+        needs = self._layers[node].needs
+        z, y, x = (needs(axis, span) for axis, span in enumerate(spans))
+        return z, y, x
+
+    @torch.inference_mode()
+    def __call__(self, x: Tensor, wanted: Spans) -> Tensor:
+        """Return the network's output over ``wanted`` (z, y, x), in indices of ``x``."""
+        needed = self.spans(x.shape[2:], wanted)
+        left = {node: len(node.users) for node in self._graph.nodes}
+        values: dict[fx.Node, Tensor] = {}
+        for node in self._graph.nodes:
+            if node.op == "output":
+                return values[node.args[0]]  # type: ignore[index]
+            if node.op == "placeholder":
+                values[node] = _crop(x, ((0, x.shape[2]), (0, x.shape[3]), (0, x.shape[4])), needed[node])
+                continue
+            ask = self._ask(node, needed[node])
+            inputs = [_crop(values[s], needed[s], ask) for s in _sources(node)]
+            for source in node.all_input_nodes:
+                left[source] -= 1
+                if not left[source]:
+                    del values[source]
+            # In place only where nobody else looks at it.
+            layer = self._layers[node]
+            out = layer.run(inputs)
+            del inputs
+            gives = tuple(layer.gives(axis, span) for axis, span in enumerate(ask))
+            values[node] = _crop(out, gives, needed[node])  # type: ignore[arg-type]
+            del out
+        raise AssertionError("a graph without an output")
+
+
+class _Tracer(fx.Tracer):
+    """Looks into containers, not into layers."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if isinstance(m, nn.modules.batchnorm._BatchNorm):
+            return True
+        return bool(super().is_leaf_module(m, module_qualified_name))
+
+
+def _sources(node: fx.Node) -> list[fx.Node]:
+    """The nodes whose tensors a layer is given, in order and as often as they are."""
+    given = node.args[0] if node.op == "call_function" and node.target is torch.cat else node.args
+    assert isinstance(given, list | tuple)
+    return [a for a in given if isinstance(a, fx.Node)]
+
+
+def _union(a: Spans, b: Spans) -> Spans:
+    z, y, x = ((min(i[0], j[0]), max(i[1], j[1])) for i, j in zip(a, b, strict=True))
+    return z, y, x
+
+
+def _crop(tensor: Tensor, have: Spans, want: Spans) -> Tensor:
+    """Return ``want`` of a tensor that holds ``have``."""
+    if have == want:
+        return tensor
+    (z0, _), (y0, _), (x0, _) = have
+    (za, zb), (ya, yb), (xa, xb) = want
+    return tensor[:, :, za - z0 : zb - z0, ya - y0 : yb - y0, xa - x0 : xb - x0]
+
+
+def _same(axis: int, span: Span) -> Span:
+    return span
+
+
+def _layer(node: fx.Node, modules: dict[str, nn.Module]) -> _Layer:
+    if node.op == "call_module":
+        return _of_module(modules[str(node.target)])
+    if node.op == "call_function" and node.target in _SUMS and not node.kwargs:
+        if all(isinstance(a, fx.Node) for a in node.args):
+            return _Layer(lambda inputs: inputs[0] + inputs[1], _same, _same)
+    elif node.op == "call_function" and node.target is torch.cat:
+        dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+        if dim == 1:
+            return _Layer(lambda inputs: torch.cat(inputs, 1), _same, _same)
+    elif node.op == "call_function" and node.target in _POINTWISE_CALLS and len(node.args) == 1:
+        call: Any = node.target
+        return _Layer(lambda inputs: call(inputs[0], **node.kwargs), _same, _same)
+    raise Untrimmable(f"'{node.name}' is a {node.op} of {node.target}")
+
+
+def _of_module(module: nn.Module) -> _Layer:
+    if isinstance(module, nn.ConvTranspose3d):
+        return _transposed(module)
+    if isinstance(module, nn.Conv3d):
+        return _conv(module)
+    if isinstance(module, nn.MaxPool3d | nn.AvgPool3d):
+        return _pool(module)
+    if isinstance(module, nn.Upsample):
+        return _upsample(module)
+    if isinstance(module, nn.ReLU):
+        # Its input is a layer's fresh output, or a crop: never changed in place under a skip.
+        return _Layer(lambda inputs: torch.relu(inputs[0]), _same, _same)
+    if isinstance(module, _POINTWISE):
+        return _Layer(lambda inputs: module(inputs[0]), _same, _same)
+    raise Untrimmable(f"it has a layer of kind {type(module).__name__}")
+
+
+def _window(
+    kernel: tuple[int, ...], stride: tuple[int, ...], pad: tuple[int, ...], dilation: tuple[int, ...]
+) -> tuple[Callable[[int, Span], Span], Callable[[int, Span], Span]]:
+    """Needs and gives of a window that slides over its input."""
+
+    def needs(axis: int, out: Span) -> Span:
+        s, p, reach = stride[axis], pad[axis], dilation[axis] * (kernel[axis] - 1) + 1
+        return out[0] * s - p, (out[1] - 1) * s - p + reach
+
+    def gives(axis: int, given: Span) -> Span:
+        s, p, reach = stride[axis], pad[axis], dilation[axis] * (kernel[axis] - 1) + 1
+        return (given[0] + p) // s, (given[1] + p - reach) // s + 1
+
+    return needs, gives
+
+
+def _conv(conv: nn.Conv3d) -> _Layer:
+    if isinstance(conv.padding, str) or conv.padding_mode != "zeros":
+        raise Untrimmable(f"it pads by {conv.padding_mode} {conv.padding}")
+    needs, gives = _window(conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+
+    def run(inputs: list[Tensor]) -> Tensor:
+        return functional.conv3d(
+            inputs[0], conv.weight, conv.bias, conv.stride, 0, conv.dilation, conv.groups
+        )
+
+    return _Layer(run, needs, gives)
+
+
+def _pool(pool: nn.MaxPool3d | nn.AvgPool3d) -> _Layer:
+    kernel = _triple(pool.kernel_size)
+    stride, pad = _triple(pool.stride or pool.kernel_size), _triple(pool.padding)
+    if max(pad) or pool.ceil_mode or getattr(pool, "return_indices", False):
+        raise Untrimmable("it pools with padding or indices")
+    if max(_triple(getattr(pool, "dilation", 1))) > 1:
+        raise Untrimmable("it pools with dilation")
+    needs, gives = _window(kernel, stride, pad, (1, 1, 1))
+    return _Layer(lambda inputs: pool(inputs[0]), needs, gives)
+
+
+def _transposed(conv: nn.ConvTranspose3d) -> _Layer:
+    kernel, stride = conv.kernel_size, conv.stride
+    pad = _triple(conv.padding)
+    if max(conv.dilation) > 1:
+        raise Untrimmable("it has a transposed convolution with dilation")
+
+    def needs(axis: int, out: Span) -> Span:
+        k, s, p = kernel[axis], stride[axis], pad[axis]
+        return -((k - 1 - p - out[0]) // s), (out[1] - 1 + p) // s + 1
+
+    def gives(axis: int, given: Span) -> Span:
+        k, s, p = kernel[axis], stride[axis], pad[axis]
+        return given[0] * s - p, (given[1] - 1) * s - p + k
+
+    def run(inputs: list[Tensor]) -> Tensor:
+        return functional.conv_transpose3d(
+            inputs[0], conv.weight, conv.bias, stride, 0, 0, conv.groups
+        )
+
+    return _Layer(run, needs, gives)
+
+
+def _upsample(up: nn.Upsample) -> _Layer:
+    if up.mode != "nearest" or up.scale_factor is None:
+        raise Untrimmable(f"it upsamples by '{up.mode}'")
+    factor = _triple(up.scale_factor)
+
+    def needs(axis: int, out: Span) -> Span:
+        return out[0] // factor[axis], -(-out[1] // factor[axis])
+
+    def gives(axis: int, given: Span) -> Span:
+        return given[0] * factor[axis], given[1] * factor[axis]
+
+    return _Layer(lambda inputs: up(inputs[0]), needs, gives)
+
+
+def _triple(value: Any) -> tuple[int, int, int]:
+    z, y, x = value if isinstance(value, tuple | list) else (value,) * 3
+    return int(z), int(y), int(x)
