@@ -156,7 +156,6 @@ def _check_scans(config: Config, summary: Summary) -> None:
     for path in scans.values():
         with open_scan(path) as scan:
             turn = angles_of(scan, config.recon.angles_deg)
-            _check_turn(turn, config, path)
             check_frames(scan, max(_LEAST_LOOK, _LOOK_BYTES // len(scans)))
             kinds[scan.header.kind] = kinds.get(scan.header.kind, 0) + 1
             angles, rows, columns = (
@@ -177,17 +176,6 @@ def _check_scans(config: Config, summary: Summary) -> None:
         f"scans: {formats}; {angles} angles of {rows} x {columns} pixels; "
         f"{_volume_line(frame.shape, frame.voxel_um)}"
     )
-
-
-def _check_turn(angles: object, config: Config, path: str) -> None:
-    import numpy as np
-
-    given = np.asarray(angles)
-    turn = abs(float(given[-1] - given[0])) * len(given) / max(len(given) - 1, 1)
-    if config.recon.half_acquisition and turn < 350.0:
-        raise TesseraError(
-            f"{path}: covers {turn:.0f} degrees, but recon.half_acquisition needs 360; turn it off"
-        )
 
 
 def _check_volume(source: VolumeSource, config: Config, summary: Summary) -> None:
@@ -212,7 +200,7 @@ def _result_bytes(config: Config, tile_voxels: int, shape: Shape, item: int | No
     """Bytes of tiles (compressed a little), the multiscale volume, probabilities."""
     sizes = {"float32": 4, "uint16": 2, "uint8": 1}
     voxels = math.prod(shape)
-    total = tile_voxels * sizes[config.recon.dtype] + 1.15 * voxels * (
+    total = 4 * tile_voxels + 1.15 * voxels * (
         item or sizes[config.mosaic.dtype]
     )
     for model in config.models.values():

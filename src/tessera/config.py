@@ -87,14 +87,6 @@ class Simulate(Section):
     stage_error_vox: Annotated[float, Field(ge=0)] = 3.0
 
 
-class Paganin(Section):
-    """Single-distance phase retrieval (Paganin 2002, doi:10.1046/j.1365-2818.2002.01010.x)."""
-
-    energy_kev: Annotated[float, Field(ge=1, le=500)]
-    distance_mm: Annotated[float, Field(gt=0, le=100_000)]
-    delta_over_beta: Annotated[float, Field(ge=1, le=1e5)] = 200.0
-
-
 class Axis(Section):
     """The rotation axis: found by itself, or given."""
 
@@ -119,21 +111,20 @@ class Rings(Section):
 class Recon(Section):
     """From one raw scan to one reconstructed tile of linear attenuation in 1/cm."""
 
-    backend: Literal["finufft", "gridder", "torch", "tomopy", "astra"] = "finufft"
+    backend: Literal["finufft", "tomopy"] = Field(
+        "finufft", description="tomopy: gridrec, in the environment of envs/recon.yaml"
+    )
     filter: Literal["ramp", "shepp", "cosine", "hann", "hamming", "parzen", "none"] = "ramp"
     pixel_um: Positive | None = Field(None, description="detector pixel; None reads the file's")
     angles_deg: float | None = Field(
         None, description="range of evenly spaced angles, where the file holds none"
     )
-    half_acquisition: bool = Field(False, description="360 degrees with the axis near one edge")
     zingers: bool = True
     dead_pixels: bool = True
     rings: Rings = Rings()
-    paganin: Paganin | None = None
     axis: Axis = Axis()
     roi_extend: bool = Field(True, description="the tile is narrower than the specimen")
     rows: Annotated[int, Field(gt=0)] = Field(32, description="rows of one slab")
-    dtype: Literal["float32", "uint16", "uint8"] = "float32"
 
 
 class Mosaic(Section):
@@ -282,8 +273,11 @@ class Fill(Section):
 class Predict(Section):
     """Inference over overlapping blocks."""
 
-    block: Size = Field((64, 64, 64), description="write box in voxels, whole shards")
+    block: Size = Field((64, 64, 64), description="a shard in voxels; blocks are whole shards")
     chunk: Size = (32, 32, 32)
+    memory_gib: Positive = Field(
+        1.5, description="what a block may take: larger blocks compute fewer voxels twice"
+    )
     batches: Annotated[int, Field(gt=0)] | None = None
     output: Literal["probabilities", "classes"] = "probabilities"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -293,7 +287,7 @@ class Predict(Section):
 
 
 class Assembly(Section):
-    """How fragments of overlapping subvolumes become objects; all of it rather splits than merges."""
+    """How fragments of overlapping subvolumes become objects; in doubt they stay apart."""
 
     agreement: Annotated[float, Field(gt=0.5, le=1)] = Field(
         0.6, description="share of either fragment's overlap that the other must hold"
@@ -382,7 +376,7 @@ def _known_keys(data: Any, location: tuple[Any, ...]) -> list[str]:
         else:
             continue
         model = next((m for m in _models_in(annotation)), model)
-    return list(model.model_fields) if isinstance(model, type) else []
+    return list(model.model_fields) if model is not None else []
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

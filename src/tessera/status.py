@@ -112,7 +112,8 @@ def main(args: argparse.Namespace) -> int:
         left = "?" if to_go is None else f"{to_go:.0f} s"
         batches = f"{s.batches}/{known}"
         print(
-            f"{s.name:<{width}}  {batches:>7}  {s.done:6}  {s.failed:6}  {s.left:6}  {rate}  {left:>6}"
+            f"{s.name:<{width}}  {batches:>7}  {s.done:6}  {s.failed:6}  {s.left:6}  {rate}  "
+            f"{left:>6}"
         )
     for s in stages:
         for block, reason in s.reasons.items():

@@ -20,7 +20,12 @@ SETTINGS = {"threshold": 0.5, "connectivity": 26, "min_voxels": 0, "block": [16,
 
 
 def run(
-    prediction: Path, out: Path, batches: int = 1, order: int = 1, name: str = "soma", **more: object
+    prediction: Path,
+    out: Path,
+    batches: int = 1,
+    order: int = 1,
+    name: str = "soma",
+    **more: object,
 ) -> None:
     """All passes; ``order`` -1 does the batches backwards."""
     given = json.dumps(SETTINGS | more)
@@ -126,7 +131,9 @@ def test_what_is_wrong_is_said(
         return capsys.readouterr().err
 
     common = ["--settings", json.dumps(SETTINGS), "--out", str(out)]
-    assert "no class 'glia'" in said("store", "--class", "glia", "--prediction", str(store), *common)
+    assert "no class 'glia'" in said(
+        "store", "--class", "glia", "--prediction", str(store), *common
+    )
     assert "tessera predict store" in said(
         "store", "--class", "soma", "--prediction", str(tmp_path / "x.json"), *common
     )

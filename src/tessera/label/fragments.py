@@ -75,7 +75,7 @@ def label_box(mask: np.ndarray, connectivity: int) -> tuple[np.ndarray, int]:
 
     if not mask.any():
         return np.zeros(mask.shape, np.uint32), 0
-    ids, count = cc3d.connected_components(
+    ids, count = cc3d.connected_components(  # type: ignore[call-overload]
         mask.view(np.uint8), connectivity=connectivity, return_N=True, out_dtype=np.uint32
     )
     return ids, int(count)
@@ -93,7 +93,9 @@ def describe(ids: np.ndarray, count: int, block: Block, shape: Triple) -> Fragme
     low, high = [], []
     for offset in OFFSETS:
         near = tuple(slice(0, 1) if d else slice(0, n) for d, n in zip(offset, size, strict=True))
-        far = tuple(slice(n, n + 1) if d else slice(0, n) for d, n in zip(offset, size, strict=True))
+        far = tuple(
+            slice(n, n + 1) if d else slice(0, n) for d, n in zip(offset, size, strict=True)
+        )
         before = all(a > 0 for a, d in zip(block.write.start, offset, strict=True) if d)
         low.append(_foreground(ids[near]) if before else np.zeros(0, np.uint32))
         high.append(_foreground(ids[far]))

@@ -60,13 +60,10 @@ def _scans(seen: SeenScans) -> list[str]:
         lines.append("  # angles_deg: 180 # NEEDED: the files hold no angles; 180 or 360")
     else:
         lines.append(f"  # the angles cover {seen.span_deg:.0f} degrees")
-    if seen.span_deg is None or seen.span_deg > 350:
-        lines.append("  half_acquisition: false # true: 360 degrees with the axis near one edge")
     lines += [
         "  filter: ramp # noisy data: hann, parzen",
         "  rings: { method: sorting } # none, sorting, wavelet-fourier, titarenko, all",
         "  # axis: { column: 512.5 } # only where it is not found by itself",
-        "  # paganin: { energy_kev: 25, distance_mm: 100, delta_over_beta: 200 } # phase retrieval",
         "",
         "mosaic:",
         "  max_shift_vox: 8.0 # how far the stage's positions may be off",

@@ -60,7 +60,7 @@ def main(args: argparse.Namespace) -> int:
 def _finish(laid_out: object) -> None:
     from tessera.predict.plan import Plan
     from tessera.predict.seams import seam_score
-    from tessera.volume.record import Record, atomic_write, make_key, read_done
+    from tessera.volume.record import Record, atomic_write, read_done
     from tessera.volume.store import open_volume
 
     assert isinstance(laid_out, Plan)
@@ -68,7 +68,9 @@ def _finish(laid_out: object) -> None:
         read_done(laid_out.folder / "records" / f"{n:04d}.json") for n in range(laid_out.batches)
     ]
     score = seam_score(open_volume(laid_out.folder / laid_out.path), laid_out.grid)
-    digest = make_key(batches=[record.digest() for record in records])
-    text = json.dumps({"digest": digest, **score}, indent=1)
+    whole = Record("", 0)  # as one record, so that the digest does not depend on batches
+    for record in records:
+        whole.entries |= record.entries
+    text = json.dumps({"digest": whole.digest(), **score}, indent=1)
     atomic_write(laid_out.folder / "seams.json", text + "\n")
     print(f"seam score {score['score']:.3f}")

@@ -1,7 +1,7 @@
 """What all batches of one model's inference follow: ``predict/<model>/store.json``.
 
-The compute block is the write box grown by the network's receptive field: real neighbouring voxels,
-so that no block edge can be seen in the result, and no blending is needed.
+A read box is the write box grown by the network's receptive field: real neighbouring voxels, so
+that no block edge can be seen in the result, and no blending is needed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 from tessera import __version__
 from tessera.config import Predict, section_json
 from tessera.errors import TesseraError
-from tessera.nets.bundle import Facts, read_facts
+from tessera.nets.bundle import Facts, load
+from tessera.predict.shape import bytes_a_voxel, compute_block
 from tessera.volume.box import Block, Box, Grid, Triple
 from tessera.volume.record import atomic_write, make_key
 from tessera.volume.store import Layout, create_volume, open_volume, write_errors
@@ -31,7 +32,8 @@ class Plan:
         path: the store, below ``folder``.
         volume: the volume that is read.
         model: folder of the bundle.
-        grid: blocks; a write box is a shard, a read box has the network's halo.
+        grid: blocks; a write box is one or more shards, a read box has the network's halo.
+        align: what read boxes begin and end at multiples of.
         settings: the section ``predict``.
         batches: number of batches.
     """
@@ -68,9 +70,7 @@ class Plan:
         return Block(block.index, block.write, Box.of(block.read.start, tuple(stop)))
 
 
-def create(
-    settings: Predict, volume_json: Path, model: Path, batches: int, folder: Path
-) -> Plan:
+def create(settings: Predict, volume_json: Path, model: Path, batches: int, folder: Path) -> Plan:
     """Lay out the store of one model's prediction.
 
     Raises:
@@ -78,16 +78,25 @@ def create(
             network's strides.
     """
     volume = _read_json(volume_json)
-    facts, content = read_facts(model)
+    bundle = load(model)
+    facts = bundle.facts
     _check_blocks(settings, facts)
     path = volume_json.parent / volume["path"]
     given = open_volume(path)
+    block = compute_block(
+        given.shape,
+        Triple(*settings.block),
+        Triple(*facts.halo_vox),
+        bytes_a_voxel(bundle.net, len(facts.classes)),
+        settings.memory_gib,
+    )
     probabilities = settings.output == "probabilities"
     key = make_key(
         stage="predict",
         settings=section_json(settings),
         volume=volume["digest"],
-        model=content["digest"],
+        model=bundle.digest,
+        block=block,
     )
     name = "prob.zarr" if probabilities else "classes.zarr"
     layout = Layout(
@@ -106,7 +115,7 @@ def create(
         "volume": os.path.relpath(path, folder),
         "model": os.path.relpath(model, folder),
         "shape": list(given.shape),
-        "block": list(settings.block),
+        "block": list(block),
         "halo": list(facts.halo_vox),
         "align": list(facts.align_vox),
         "settings": settings.model_dump(mode="json"),

@@ -1,7 +1,9 @@
 """Inference of one batch: read a block with its halo, run the network, write its voxels.
 
 Reading and writing overlap the computing (see the engine). One process computes with the threads
-it was given at its start; the network's arithmetic is the same for any block that a voxel is in.
+it was given at its start. Each layer computes only what the write box depends on (see
+:mod:`tessera.predict.trim`), so a voxel's value comes of the same sums whatever block it is in; the
+order of a sum may follow a layer's size, so between block sizes single roundings may differ.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from tessera.compute.ranks import rank_of
 from tessera.config import VolumeSource
 from tessera.errors import TesseraError
 from tessera.nets.bundle import Bundle, load
+from tessera.nets.norm import fold
 from tessera.predict.plan import Plan
+from tessera.predict.trim import Spans, Trimmed, Untrimmable
 from tessera.volume.box import Block, Box
 from tessera.volume.engine import Task, run_batch
 from tessera.volume.record import Record
@@ -39,24 +43,57 @@ class Predictor:
     ) -> None:
         self.bundle = bundle
         self.device = choose(precision, local_rank)
-        self.net = bundle.net.to(self.device.device, memory_format=torch.channels_last_3d)
+        self.net = fold(bundle.net).to(self.device.device)
+        self._trimmed = _trimmed(self.net)
         axes = (-3, -2, -1)
         self._turns = (
             [c for n in range(4) for c in itertools.combinations(axes, n)] if augment else [()]
         )
 
-    def __call__(self, voxels: np.ndarray) -> np.ndarray:
-        """Return probabilities (class, z, y, x), float32, of raw voxels (z, y, x)."""
+    def __call__(self, voxels: np.ndarray, wanted: Spans | None = None) -> np.ndarray:
+        """Return probabilities (class, z, y, x), float32, of raw voxels (z, y, x).
+
+        Args:
+            voxels: a read box.
+            wanted: the part to return, as (start, stop) of each axis; None is all, which is true
+                only as far from the edges as the network sees.
+        """
+        part: Spans = wanted or tuple((0, n) for n in voxels.shape)  # type: ignore[assignment]
         raw = torch.from_numpy(np.ascontiguousarray(voxels)).to(self.device.device)
         with torch.inference_mode(), self.device.autocast():
             image = self.bundle.normalise(raw)[None, None]
             image = image.contiguous(memory_format=torch.channels_last_3d)
             total: Any = 0
             for turn in self._turns:
-                logits = self.net(torch.flip(image, turn) if turn else image)
+                turned = torch.flip(image, turn) if turn else image
+                logits = self._logits(turned, _mirrored(part, turn, voxels.shape))
                 made = self.bundle.probabilities(logits)
                 total = total + (torch.flip(made, turn) if turn else made)
             return np.asarray((total / len(self._turns))[0].float().cpu().numpy())
+
+    def _logits(self, image: torch.Tensor, wanted: Spans) -> torch.Tensor:
+        if self._trimmed is not None and self._trimmed.sees(image.shape[2:], wanted):
+            return self._trimmed(image, wanted)
+        logits: torch.Tensor = self.net(image)
+        (za, zb), (ya, yb), (xa, xb) = wanted
+        return logits[..., za:zb, ya:yb, xa:xb]
+
+
+def _trimmed(net: torch.nn.Module) -> Trimmed | None:
+    """The network as what computes only what is wanted; None if it has a layer that cannot."""
+    try:
+        return Trimmed(net)
+    except Untrimmable:
+        return None
+
+
+def _mirrored(spans: Spans, turn: tuple[int, ...], shape: tuple[int, ...]) -> Spans:
+    """Where ``spans`` lie once the axes in ``turn`` are reflected."""
+    z, y, x = (
+        (n - b, n - a) if axis in turn else (a, b)
+        for axis, (a, b), n in zip((-3, -2, -1), spans, shape, strict=True)
+    )
+    return z, y, x
 
 
 def run(plan: Plan, batch: int, of: int, comm: Any | None = None, threads: int = 1) -> Record:
@@ -79,7 +116,7 @@ def run(plan: Plan, batch: int, of: int, comm: Any | None = None, threads: int =
     def compute(block: Block, voxels: np.ndarray | None) -> np.ndarray:
         if voxels is None:
             return np.zeros(_result_shape(store, block.write), np.uint8)
-        probabilities = predictor(voxels)[(slice(None), *block.write.inside(block.read))]
+        probabilities = predictor(voxels, _wanted(block))
         if not store.has_channels:
             return probabilities.argmax(axis=0).astype(np.uint8)
         return np.rint(probabilities * 255).astype(np.uint8)
@@ -93,6 +130,12 @@ def run(plan: Plan, batch: int, of: int, comm: Any | None = None, threads: int =
     )
     record = plan.folder / "records" / f"{batch:04d}.json"
     return run_batch(task, blocks, record, plan.key, comm)
+
+
+def _wanted(block: Block) -> Spans:
+    """The write box within the read box."""
+    z, y, x = ((s.start, s.stop) for s in block.write.inside(block.read))
+    return z, y, x
 
 
 def _result_shape(store: Volume, box: Box) -> tuple[int, ...]:

@@ -107,11 +107,19 @@ class Trimmed:
             self._spans[key] = self._push_back(size, wanted)
         return self._spans[key]
 
+    def sees(self, size: tuple[int, ...], wanted: Spans) -> bool:
+        """True if all that ``wanted`` depends on lies within an input of ``size`` (z, y, x)."""
+        try:
+            self.spans(size, wanted)
+        except Untrimmable:
+            return False
+        return True
+
     def _push_back(self, size: tuple[int, ...], wanted: Spans) -> dict[fx.Node, Spans]:
         needed: dict[fx.Node, Spans] = {}
         for node in reversed(self._graph.nodes):
             if node.op == "output":
-                needed[node.args[0]] = wanted  # type: ignore[index]
+                needed[node.args[0]] = wanted
                 continue
             if node not in needed:
                 raise Untrimmable(f"'{node.name}' is computed for nothing")
@@ -137,9 +145,11 @@ class Trimmed:
         values: dict[fx.Node, Tensor] = {}
         for node in self._graph.nodes:
             if node.op == "output":
-                return values[node.args[0]]  # type: ignore[index]
+                return values[node.args[0]]
             if node.op == "placeholder":
-                values[node] = _crop(x, ((0, x.shape[2]), (0, x.shape[3]), (0, x.shape[4])), needed[node])
+                values[node] = _crop(
+                    x, ((0, x.shape[2]), (0, x.shape[3]), (0, x.shape[4])), needed[node]
+                )
                 continue
             ask = self._ask(node, needed[node])
             inputs = [_crop(values[s], needed[s], ask) for s in _sources(node)]
@@ -147,7 +157,6 @@ class Trimmed:
                 left[source] -= 1
                 if not left[source]:
                     del values[source]
-            # In place only where nobody else looks at it.
             layer = self._layers[node]
             out = layer.run(inputs)
             del inputs
@@ -217,15 +226,19 @@ def _of_module(module: nn.Module) -> _Layer:
     if isinstance(module, nn.Upsample):
         return _upsample(module)
     if isinstance(module, nn.ReLU):
-        # Its input is a layer's fresh output, or a crop: never changed in place under a skip.
         return _Layer(lambda inputs: torch.relu(inputs[0]), _same, _same)
     if isinstance(module, _POINTWISE):
+        if getattr(module, "inplace", False):  # the input may be a view of what a skip still needs
+            return _Layer(lambda inputs: module(inputs[0].clone()), _same, _same)
         return _Layer(lambda inputs: module(inputs[0]), _same, _same)
     raise Untrimmable(f"it has a layer of kind {type(module).__name__}")
 
 
 def _window(
-    kernel: tuple[int, ...], stride: tuple[int, ...], pad: tuple[int, ...], dilation: tuple[int, ...]
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    pad: tuple[int, ...],
+    dilation: tuple[int, ...],
 ) -> tuple[Callable[[int, Span], Span], Callable[[int, Span], Span]]:
     """Needs and gives of a window that slides over its input."""
 

@@ -148,9 +148,7 @@ def _at(frames: np.ndarray, places: np.ndarray) -> np.ndarray:
         -(t + 1) * t * (t - 2) / 2,
         (t + 1) * t * (t - 1) / 6,
     )
-    out = sum(
-        w * lead[..., whole + 1 + k : whole + 1 + k + count] for k, w in enumerate(weights)
-    )
+    out = sum(w * lead[..., whole + 1 + k : whole + 1 + k + count] for k, w in enumerate(weights))
     values = np.asarray(out)
     return values if places[-1] > first else values[..., ::-1]
 

@@ -56,9 +56,7 @@ class GridrecBackend:
 
     def __call__(self, sinograms: np.ndarray, axes: np.ndarray) -> np.ndarray:
         """Return slices (rows, y, x), per pixel, of sinograms (angles, rows, columns)."""
-        padded, before = extend(
-            sinograms, self.length, self.truncated, float(np.mean(axes))
-        )
+        padded, before = extend(sinograms, self.length, self.truncated, float(np.mean(axes)))
         out = np.empty((sinograms.shape[1], self.columns, self.columns), np.float32)
         for first in range(0, len(out), 2):
             pair = slice(first, min(first + 2, len(out)))

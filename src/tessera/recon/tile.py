@@ -179,18 +179,19 @@ class Slabs:
         rows = self._rows(block)
         return self.scan.projections(rows), self.scan.flats(rows), self.scan.darks(rows)
 
-    def _compute(self, block: Block, frames: tuple[np.ndarray, ...]) -> np.ndarray:
+    def _compute(
+        self, block: Block, frames: tuple[np.ndarray, np.ndarray, np.ndarray]
+    ) -> np.ndarray:
         if self._reconstruct is None:
             self._reconstruct = backend(
                 self.settings, self._angles, self.scan.header.columns, self._threads
             )
+        counts, flats, darks = frames
         _, clean = line_integrals(
-            *frames, self.scan.flat_times, self.settings, self.scan.path
+            counts, flats, darks, self.scan.flat_times, self.settings, self.scan.path
         )
         rows = self._rows(block)
         middle = (self.shape.z - 1) / 2
-        axes = self.axis.columns(
-            np.arange(rows.start, rows.stop), middle, self.settings.axis.tilt
-        )
+        axes = self.axis.columns(np.arange(rows.start, rows.stop), middle, self.settings.axis.tilt)
         slices: np.ndarray = self._reconstruct(clean, axes)
         return slices / np.float32(self.pixel_um * 1e-4)

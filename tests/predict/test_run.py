@@ -1,0 +1,146 @@
+"""Blocks against the whole volume at once, from the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tessera.cli import main
+from tessera.nets.bundle import load
+from tessera.predict.run import Predictor
+from tessera.predict.seams import seam_score
+from tessera.predict.shape import compute_block
+from tessera.volume.box import Box, Grid, Triple
+from tessera.volume.store import Layout, create_volume, mirror, open_volume
+
+Store = Callable[[np.ndarray], Path]
+SHAPE = (24, 33, 40)
+
+
+def voxels(shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+    return np.random.default_rng(3).normal(100, 50, shape).astype(np.float32)
+
+
+def predict(
+    volume: Path,
+    model: Path,
+    out: Path,
+    batches: int = 1,
+    more: tuple[str, ...] = (),
+    **given: object,
+) -> np.ndarray:
+    section = json.dumps({"block": [16, 16, 16], "chunk": [16, 16, 16]} | given)
+    line = ["predict", "store", "--settings", section, "--volume", str(volume)]
+    line += ["--model", str(model), "--batches", str(batches), "--out", str(out)]
+    assert main(line) == 0
+    for batch in range(batches):
+        run = ["predict", "run", str(out), "--batch", str(batch), "--of", str(batches), *more]
+        assert main(run) == 0
+    assert main(["predict", "finish", str(out)]) == 0
+    name = json.loads((out / "store.json").read_text())["path"]
+    found = open_volume(out / name)
+    return found.read(Box.whole(found.shape))
+
+
+def whole(values: np.ndarray, model: Path) -> np.ndarray:
+    """Plain torch on the mirrored volume: probabilities (class, z, y, x)."""
+    bundle = load(model)
+    margin = [(h, h + -n % a + h) for n, h, a in zip(SHAPE, bundle.halo, bundle.align, strict=True)]
+    index = [mirror(np.arange(-lo, n + hi), n) for n, (lo, hi) in zip(SHAPE, margin, strict=True)]
+    padded = torch.from_numpy(values[np.ix_(*index)])[None, None]
+    with torch.inference_mode():
+        made = torch.softmax(bundle.net((padded - 100) / 50), 1)[0].numpy()
+    part = tuple(slice(h, h + n) for h, n in zip(bundle.halo, SHAPE, strict=True))
+    return np.asarray(made[(slice(None), *part)])
+
+
+def test_blocks_equal_the_whole_volume_at_once(volume: Store, bundle: Path, tmp_path: Path) -> None:
+    values = voxels()
+    truth = whole(values, bundle)
+    assert truth.std() > 0.1
+    given = volume(values)
+    small = predict(given, bundle, tmp_path / "small", memory_gib=1e-6)
+    large = predict(given, bundle, tmp_path / "large", memory_gib=4)
+    # Stored in steps of 1/255; sums in another order may round to the neighbouring step.
+    for found in (small, large):
+        assert np.abs(found / 255 - truth).max() <= 0.5 / 255 + 1e-5
+    assert (small != large).mean() < 1e-3
+    classes = predict(given, bundle, tmp_path / "classes", output="classes")
+    assert (classes == truth.argmax(0)).mean() > 0.9999
+
+
+def test_bytes_do_not_depend_on_batches_or_threads(
+    volume: Store, bundle: Path, tmp_path: Path
+) -> None:
+    given = volume(voxels())
+    one = predict(given, bundle, tmp_path / "one")
+    many = predict(given, bundle, tmp_path / "many", batches=5, more=("--threads", "2"))
+    np.testing.assert_array_equal(one, many)
+    digests = [json.loads((tmp_path / n / "seams.json").read_text()) for n in ("one", "many")]
+    assert digests[0] == digests[1]
+
+
+def test_reflections_average_to_a_symmetric_result(bundle: Path) -> None:
+    """With augmentation the prediction of a mirrored image is the mirrored prediction."""
+    predictor = Predictor(load(bundle), "fp32", augment=True)
+    values = voxels((32, 32, 32))
+    plain, turned = predictor(values), predictor(np.ascontiguousarray(values[:, ::-1]))
+    np.testing.assert_allclose(turned[:, :, ::-1], plain, atol=1e-5)
+    part = ((12, 18), (10, 20), (12, 16))
+    inner = plain[(slice(None), *(slice(*p) for p in part))]
+    np.testing.assert_allclose(predictor(values, part), inner, atol=1e-5)
+
+
+def test_what_is_wrong_is_said(
+    volume: Store, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = volume(voxels())
+    line = ["predict", "store", "--volume", str(given), "--model", str(bundle)]
+    line += ["--out", str(tmp_path / "out")]
+    odd = json.dumps({"block": [17, 16, 16], "chunk": [17, 16, 16]})
+    assert main([*line, "--settings", odd]) == 2
+    assert "network's stride" in capsys.readouterr().err
+    (bundle / "model.safetensors").write_bytes(b"changed")
+    assert main([*line, "--settings", "{}"]) == 2
+    assert "model.safetensors" in capsys.readouterr().err
+
+
+shapes = st.tuples(*[st.integers(1, 900)] * 3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shapes, st.tuples(*[st.sampled_from([16, 32, 64])] * 3), st.integers(0, 40), st.floats(0.01, 4)
+)
+def test_compute_blocks_are_whole_shards_within_memory(
+    shape: tuple[int, int, int], shard: tuple[int, int, int], halo: int, memory: float
+) -> None:
+    margin = Triple(halo, halo, halo)
+    block = compute_block(Triple(*shape), Triple(*shard), margin, 100.0, memory)
+    assert all(b % s == 0 for b, s in zip(block, shard, strict=True))
+    grid = Grid.of(shape, block)
+    shards = Grid.of(shape, shard)
+    assert len(grid) >= min(8, len(shards))
+    largest = max(grid, key=lambda b: b.write.size).write.grow(margin).size
+    assert block == shard or largest * 100.0 <= memory * 2**30
+
+
+def test_seam_score_sees_a_seam_and_nothing_else(tmp_path: Path) -> None:
+    smooth = np.add.outer(np.add.outer(np.arange(32), np.arange(32)), np.arange(32))
+    stepped = smooth.copy()
+    stepped[:, :, 16:] += 1
+    grid = Grid.of((32, 32, 32), (16, 16, 16))
+    for values, axes in ((smooth, [1, 1, 1]), (stepped, [1, 1, 2])):
+        layout = Layout(
+            Triple(32, 32, 32), "uint8", (1, 1, 1), Triple(16, 16, 16), Triple(16, 16, 16)
+        )
+        volume = create_volume(tmp_path / "v.zarr", layout)
+        volume.write(Box.whole((32, 32, 32)), values.astype(np.uint8))
+        assert seam_score(volume, grid)["axes"] == pytest.approx(axes)

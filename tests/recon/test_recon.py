@@ -1,0 +1,209 @@
+"""Reconstruction against closed forms: scale, place, axis, regions of interest, corrections."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from skimage.transform import iradon
+
+from tessera.config import Axis, Recon, Rings
+from tessera.errors import TesseraError
+from tessera.recon.axis import find_axis
+from tessera.recon.correct import line_integrals, remove_stripes, ring_score
+from tessera.recon.extend import extend
+from tessera.recon.filters import response
+from tessera.recon.nufft import NufftBackend
+
+
+def disc(
+    angles: int, columns: int, axis: float, radius: float, y: float, x: float, turn: float = 180.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Angles and exact sinogram (angles, columns) of a uniform disc of 1 a pixel."""
+    theta = np.arange(angles) * turn / angles
+    s = np.arange(columns) - axis
+    middle = x * np.cos(np.deg2rad(theta)) + y * np.sin(np.deg2rad(theta))
+    shadow = 2 * np.sqrt(np.maximum(radius**2 - (s - middle[:, None]) ** 2, 0))
+    return theta, shadow.astype(np.float32)
+
+
+def radii(columns: int, y: float, x: float) -> np.ndarray:
+    yy, xx = np.mgrid[:columns, :columns] - (columns - 1) / 2
+    return np.hypot(yy - y, xx - x)
+
+
+@pytest.mark.parametrize("columns", [200, 201])
+@pytest.mark.parametrize("truncated", [False, True])
+@pytest.mark.parametrize("turn", [180.0, 360.0])
+def test_a_disc_reads_its_value_where_it_lies(columns: int, truncated: bool, turn: float) -> None:
+    axis, y, x = columns / 2 - 5.3, 10.3, -15.2
+    theta, sinogram = disc(361, columns, axis, 60, y, x, turn)
+    backend = NufftBackend(theta, columns, "ramp", truncated)
+    made = backend(np.repeat(sinogram[:, None], 3, axis=1), np.full(3, axis))
+    r = radii(columns, y, x)
+    for image in made:  # each of a pair, and the odd one
+        assert image[r < 52].mean() == pytest.approx(1.0, abs=0.005)
+        outside = (r > 66) & (radii(columns, 0, 0) < columns / 2 - 12)
+        assert abs(image[outside].mean()) < 0.005
+        edge = image[np.abs(r - 60) < 0.5].mean()
+        assert edge == pytest.approx(0.5, abs=0.05)  # half a pixel off would read 0.45 or less
+
+
+def test_the_result_agrees_with_scikit_image() -> None:
+    columns = 129
+    theta, sinogram = disc(181, columns, 64.0, 30, 12, 20)
+    mine = NufftBackend(theta, columns, "ramp", False)(sinogram[:, None], np.array([64.0]))[0]
+    # iradon turns the other way: its y runs upwards.
+    theirs = iradon(sinogram.T, theta=theta, filter_name="ramp", circle=True)[::-1]
+    inside = radii(columns, 0, 0) < 58
+    assert np.corrcoef(mine[inside], theirs[inside])[0, 1] > 0.99
+
+
+def test_a_region_of_interest_stays_flat() -> None:
+    """Half the width of a uniform specimen: the bar is cupping of 3 %."""
+    columns, radius = 200, 200
+    theta, sinogram = disc(361, columns, 99.5, radius, 0, 0)
+    image = NufftBackend(theta, columns, "ramp", True)(sinogram[:, None], np.array([99.5]))[0]
+    r = radii(columns, 0, 0)
+    rings = [image[(r >= a) & (r < a + 10)].mean() for a in range(0, 90, 10)]
+    assert (max(rings) - min(rings)) / np.mean(rings) < 0.03
+    assert np.mean(rings) == pytest.approx(1.0, abs=0.03)
+
+
+def test_threads_and_slabs_change_nothing() -> None:
+    rng = np.random.default_rng(0)
+    sinograms = rng.random((60, 16, 64), np.float32)
+    theta, axes = np.arange(60) * 3.0, np.full(16, 31.2)
+    one = NufftBackend(theta, 64, "hann", True, threads=1)(sinograms, axes)
+    two = NufftBackend(theta, 64, "hann", True, threads=3)(sinograms, axes)
+    assert np.array_equal(one, two)
+
+
+def test_what_lies_beyond_a_disc_is_the_disc() -> None:
+    _, sinogram = disc(90, 100, 49.5, 80, 0, 0)
+    s = np.arange(300) - 100 - 49.5
+    true = 2 * np.sqrt(np.maximum(80**2 - s**2, 0))
+    padded, before = extend(sinogram, 300, True, 49.5)
+    assert before == 100
+    assert np.abs(padded - true).max() < 0.06 * true.max()
+
+
+@pytest.mark.parametrize("name", ["ramp", "shepp", "cosine", "hann", "hamming", "parzen"])
+def test_filters_fall_as_the_field_knows_them(name: str) -> None:
+    ramp, other = response("ramp", 256), response(name, 256)
+    assert np.all(other <= ramp + 1e-12)
+    assert other[3] == pytest.approx(ramp[3], rel=0.02)
+    assert ramp[64] == pytest.approx(0.25, rel=0.01)
+
+
+def rough(angles: int, axis: float, columns: int = 160, rows: int = 12, seed: int = 0):  # type: ignore[no-untyped-def]
+    """Sinograms (angles, rows, columns) of many discs, more than the detector sees."""
+    rng = np.random.default_rng(seed)
+    theta = np.arange(angles) * 180 / angles
+    out = np.zeros((angles, rows, columns), np.float32)
+    for row in range(rows):
+        for _ in range(60):
+            y, x = rng.uniform(-110, 110, 2)
+            radius, value = rng.uniform(3, 12), rng.uniform(0.5, 1.5)
+            out[:, row] += value * disc(angles, columns, axis, radius, y, x)[1]
+    return theta, out
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_axis_of_a_tile_is_found(seed: int) -> None:
+    axis = 79.5 + np.random.default_rng(seed).uniform(-8, 8)
+    theta, sinograms = rough(361, axis, seed=seed)
+    noise = np.random.default_rng(seed).normal(0, 0.4, sinograms.shape).astype(np.float32)
+    found = find_axis(sinograms + noise, theta, Axis(), np.arange(sinograms.shape[1]))
+    assert found.column == pytest.approx(axis, abs=0.12)
+    assert found.confidence > 0.4
+
+
+def test_a_tilted_axis_is_found() -> None:
+    slope = 0.05
+    theta, sinograms = rough(361, 80.0, rows=1)
+    rows = [rough(361, 80.0 + slope * (r - 9.5), rows=1, seed=r)[1] for r in range(20)]
+    found = find_axis(np.concatenate(rows, axis=1), theta, Axis(tilt=True), np.arange(20))
+    assert np.tan(np.deg2rad(found.tilt_deg)) == pytest.approx(slope, abs=0.02)
+    assert found.column == pytest.approx(80.0, abs=0.15)
+
+
+def test_noise_has_no_axis() -> None:
+    noise = np.random.default_rng(0).normal(size=(180, 9, 120)).astype(np.float32)
+    found = find_axis(noise, np.arange(180.0), Axis(), np.arange(9))
+    assert found.confidence < Axis().min_confidence
+
+
+def frames(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Counts, flats, darks and the true integrals."""
+    rng = np.random.default_rng(seed)
+    ends = rng.uniform(0.1, 1.0, (2, 4, 48)).astype(np.float32)
+    part = np.linspace(0, 1, 40, dtype=np.float32)[:, None, None]
+    true = (1 - part) * ends[0] + part * ends[1]  # absorption changes slowly with the angle
+    beam = rng.uniform(20_000, 40_000, (4, 48))
+    counts = np.rint(100 + beam * np.exp(-true)).astype(np.uint16)
+    flats = np.repeat(np.rint(100 + beam)[None], 5, axis=0).astype(np.uint16)
+    return counts, flats, np.full((3, 4, 48), 100, np.uint16), true
+
+
+OFF = Recon(rings=Rings(method="none"))
+
+
+def test_counts_become_integrals() -> None:
+    counts, flats, darks, true = frames()
+    counts[7, 2, 5] = 65535  # a zinger
+    counts[:, 1, 9] = flats[:, 1, 9] = 100  # a dead pixel
+    raw, clean = line_integrals(counts, flats, darks, np.zeros(5), OFF, "scan.h5")
+    good = np.ones(true.shape, bool)
+    good[7, 2, 5] = good[:, 1, 9] = False
+    assert np.abs(raw - true)[good].max() < 2e-3
+    assert abs(raw[7, 2, 5] - true[7, 2, 5]) < 0.1
+    assert np.isfinite(raw).all() and clean is raw
+
+
+def test_flats_follow_the_beam_in_time() -> None:
+    counts, flats, darks, true = frames()
+    fading = np.linspace(1, 0.8, len(counts))[:, None, None]
+    counts = np.rint(100 + (counts - 100.0) * fading).astype(np.uint16)
+    late = np.rint(100 + (flats - 100.0) * 0.8).astype(np.uint16)
+    times = np.repeat([0.0, 1.0], 5)
+    raw, _ = line_integrals(counts, np.concatenate([flats, late]), darks, times, OFF, "scan.h5")
+    assert np.abs(raw - true).max() < 3e-3
+
+
+@pytest.mark.parametrize("method", ["sorting", "wavelet-fourier", "titarenko", "all"])
+def test_stripes_are_removed(method: str) -> None:
+    theta, sinograms = rough(180, 79.5, rows=3)
+    sinograms /= sinograms.max()
+    rng = np.random.default_rng(1)
+    stripes = (rng.random((3, 160)) < 0.05) * rng.normal(0, 0.05, (3, 160))
+    dirty = (sinograms + stripes + rng.normal(0, 0.005, sinograms.shape)).astype(np.float32)
+    clean = remove_stripes(dirty, Rings(method=method))
+    assert np.abs(clean - sinograms).mean() < np.abs(dirty - sinograms).mean() * 1.3
+    assert ring_score(clean) < ring_score(dirty)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        ("nan", "projection 3 holds NaN"),
+        ("zero", "projection 3 is all zero"),
+        ("exchanged", "no brighter than the darks"),
+        ("saturated", "saturated"),
+        ("row", "row 2 is dead throughout"),
+    ],
+)
+def test_bad_frames_are_named(spoil: str, said: str) -> None:
+    counts, flats, darks, _ = frames()
+    if spoil == "nan":
+        counts = counts.astype(np.float32)
+        counts[3, 0, 0] = np.nan
+    elif spoil == "zero":
+        counts[3] = 0
+    elif spoil == "exchanged":
+        flats, darks = darks, flats
+    elif spoil == "saturated":
+        flats = np.full_like(flats, 65535)
+    else:
+        flats[:, 2] = 100
+    with pytest.raises(TesseraError, match=said):
+        line_integrals(counts, flats, darks, np.zeros(len(flats)), OFF, "scan.h5")
