@@ -155,7 +155,7 @@ def _check_scans(config: Config, summary: Summary) -> None:
     angles = rows = columns = 0
     for path in scans.values():
         with open_scan(path) as scan:
-            turn = angles_of(scan, config.recon.angles_deg)
+            angles_of(scan, config.recon.angles_deg)
             check_frames(scan, max(_LEAST_LOOK, _LOOK_BYTES // len(scans)))
             kinds[scan.header.kind] = kinds.get(scan.header.kind, 0) + 1
             angles, rows, columns = (
@@ -200,9 +200,7 @@ def _result_bytes(config: Config, tile_voxels: int, shape: Shape, item: int | No
     """Bytes of tiles (compressed a little), the multiscale volume, probabilities."""
     sizes = {"float32": 4, "uint16": 2, "uint8": 1}
     voxels = math.prod(shape)
-    total = 4 * tile_voxels + 1.15 * voxels * (
-        item or sizes[config.mosaic.dtype]
-    )
+    total = 4 * tile_voxels + 1.15 * voxels * (item or sizes[config.mosaic.dtype])
     for model in config.models.values():
         total += 0.5 * voxels * len(model.classes)
     return int(total)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import glob
 import math
+import os
+import sys
 from pathlib import Path
 
 from tessera.config import Config
@@ -77,3 +79,13 @@ def batches(config: Config, asked: int | None, block: tuple[int, int, int]) -> i
         return asked
     blocks = math.prod(-(-n // b) for n, b in zip(volume_shape(config), block, strict=True))
     return min(max(1, math.ceil(blocks / _BLOCKS_A_BATCH)), _MOST_BATCHES)
+
+
+def set_environment() -> None:
+    """Let the workflow's jobs find the commands of the environment that runs Snakemake.
+
+    As root (in a container there is no one else) Open MPI must be told that this is meant.
+    """
+    os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    if os.geteuid() == 0:
+        os.environ |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}

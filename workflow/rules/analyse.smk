@@ -11,12 +11,14 @@ rule analyse:
         f"{ROOT}/analyse/logs/{{model}}_{{cls}}.log",
     benchmark:
         f"{ROOT}/analyse/benchmarks/{{model}}_{{cls}}.tsv"
+    conda:
+        "../../envs/tessera.yaml"
     resources:
         mem_mb=2048,
     params:
         launch=launch,
         settings=settings("analyse"),
-        folder=f"{ROOT}/analyse/{{model}}",
+        folder=above(1),
     shell:
         "{params.launch}tessera analyse --settings {params.settings:q} --labels {input} --out {params.folder} "
         "> {log} 2>&1"

@@ -10,14 +10,7 @@ from tessera.check import check_config
 from tessera.config import parse_config, section_json
 from tessera.errors import TesseraError
 
-# Jobs call `tessera` and `mpiexec` of the environment that runs Snakemake.
-os.environ["PATH"] = os.pathsep.join(
-    [os.path.dirname(sys.executable), os.environ["PATH"]]
-)
-if (
-    os.geteuid() == 0
-):  # Open MPI refuses root unless told; in a container there is no one else
-    os.environ |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+layout.set_environment()
 
 try:
     CONFIG = parse_config(config)
@@ -66,6 +59,18 @@ def records(folder, count):
     return [f"{folder}/records/{number:04d}.json" for number in range(count)]
 
 
+def above(levels):
+    """The folder that many levels above a rule's first output, as a params function."""
+
+    def folder(wildcards, output):
+        path = str(output[0])
+        for _ in range(levels):
+            path = os.path.dirname(path)
+        return path
+
+    return folder
+
+
 # On one machine; a cluster's profile names its own as the resource `mpi`. Jobs beside each other
 # would otherwise bind their ranks to the same first cores, and ranks that wait would spin.
 MPIEXEC = "mpiexec --oversubscribe --bind-to none --mca mpi_yield_when_idle 1"
@@ -84,4 +89,19 @@ def launch(wildcards, resources):
     ranks = int(resources.get("tasks", 1))
     return before + (
         "" if ranks == 1 else f"{resources.get('mpi', MPIEXEC)} -n {ranks} "
+    )
+
+
+SIMULATED = f"{ROOT}/simulate"
+
+
+def truth_options(wildcards, input):
+    """What is known of a simulated specimen, kept aside until now."""
+    if not CONFIG.simulate:
+        return ""
+    return (
+        f"--truth {SIMULATED}/truth.json --truth-classes {SIMULATED}/truth.zarr "
+        f"--truth-ids {SIMULATED}/soma_ids.zarr --density {SIMULATED}/density.zarr "
+        f"--positions {ROOT}/mosaic/positions.json "
+        "--axis " + " ".join(f"{ROOT}/recon/{tile}/axis.json" for tile in SCANS)
     )

@@ -1,19 +1,5 @@
 """evaluate: scores against truth, on boxes that training never saw."""
 
-SIMULATED = f"{ROOT}/simulate"
-
-
-def truth_options(wildcards, input):
-    """What is known of a simulated specimen, kept aside until now."""
-    if not CONFIG.simulate:
-        return ""
-    return (
-        f"--truth {SIMULATED}/truth.json --truth-classes {SIMULATED}/truth.zarr "
-        f"--truth-ids {SIMULATED}/soma_ids.zarr --density {SIMULATED}/density.zarr "
-        f"--positions {ROOT}/mosaic/positions.json "
-        "--axis " + " ".join(f"{ROOT}/recon/{tile}/axis.json" for tile in SCANS)
-    )
-
 
 rule evaluate:
     input:
@@ -33,12 +19,14 @@ rule evaluate:
         f"{ROOT}/evaluate/logs/evaluate.log",
     benchmark:
         f"{ROOT}/evaluate/benchmarks/evaluate.tsv"
+    conda:
+        "../../envs/tessera.yaml"
     resources:
         mem_mb=2048,
     params:
         launch=launch,
         settings=settings("evaluate"),
-        folder=f"{ROOT}/evaluate",
+        folder=above(1),
         truth=truth_options,
         models=" ".join(
             f"--model {name} --model-settings {shlex.quote(section_json(model))} "

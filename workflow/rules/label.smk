@@ -16,9 +16,11 @@ rule label_store:
         f"{ROOT}/label/{{model}}/{{cls}}/store.json",
     log:
         f"{ROOT}/label/logs/{{model}}_{{cls}}_store.log",
+    conda:
+        "../../envs/tessera.yaml"
     params:
         settings=settings("label"),
-        folder=f"{ROOT}/label/{{model}}/{{cls}}",
+        folder=above(1),
         batches=LABEL_BATCHES,
     shell:
         "tessera label store --settings {params.settings:q} --class {wildcards.cls} "
@@ -35,11 +37,13 @@ rule label_local:
         f"{ROOT}/label/logs/{{model}}_{{cls}}_local_{{batch}}.log",
     benchmark:
         f"{ROOT}/label/benchmarks/{{model}}_{{cls}}_local_{{batch}}.tsv"
+    conda:
+        "../../envs/tessera.yaml"
     resources:
         tasks=1,
         mem_mb=1024,
     params:
-        folder=f"{ROOT}/label/{{model}}/{{cls}}",
+        folder=above(3),
         batches=LABEL_BATCHES,
         launch=launch,
     shell:
@@ -58,11 +62,13 @@ rule label_merge:
         f"{ROOT}/label/logs/{{model}}_{{cls}}_merge.log",
     benchmark:
         f"{ROOT}/label/benchmarks/{{model}}_{{cls}}_merge.tsv"
+    conda:
+        "../../envs/tessera.yaml"
     resources:
         mem_mb=2048,
     params:
         launch=launch,
-        folder=f"{ROOT}/label/{{model}}/{{cls}}",
+        folder=above(1),
     shell:
         "{params.launch}tessera label merge {params.folder} > {log} 2>&1"
 
@@ -76,11 +82,13 @@ rule label_relabel:
         f"{ROOT}/label/logs/{{model}}_{{cls}}_relabel_{{batch}}.log",
     benchmark:
         f"{ROOT}/label/benchmarks/{{model}}_{{cls}}_relabel_{{batch}}.tsv"
+    conda:
+        "../../envs/tessera.yaml"
     resources:
         tasks=1,
         mem_mb=1024,
     params:
-        folder=f"{ROOT}/label/{{model}}/{{cls}}",
+        folder=above(2),
         batches=LABEL_BATCHES,
         launch=launch,
     shell:
@@ -99,10 +107,12 @@ rule label_finish:
         f"{ROOT}/label/logs/{{model}}_{{cls}}_finish.log",
     benchmark:
         f"{ROOT}/label/benchmarks/{{model}}_{{cls}}_finish.tsv"
+    conda:
+        "../../envs/tessera.yaml"
     resources:
         mem_mb=1024,
     params:
         launch=launch,
-        folder=f"{ROOT}/label/{{model}}/{{cls}}",
+        folder=above(1),
     shell:
         "{params.launch}tessera label finish {params.folder} > {log} 2>&1"

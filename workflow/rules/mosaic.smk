@@ -9,13 +9,15 @@ if CONFIG.volume:
             f"{ROOT}/mosaic/logs/import.log",
         benchmark:
             f"{ROOT}/mosaic/benchmarks/import.tsv"
+        conda:
+            "../../envs/tessera.yaml"
         resources:
             tasks=1,
             mem_mb=2048,
         params:
             settings=settings("mosaic"),
             source=section_json(CONFIG.volume),
-            folder=f"{ROOT}/mosaic",
+            folder=above(1),
             launch=launch,
         shell:
             "{params.launch}tessera mosaic import --settings {params.settings:q} "
@@ -35,12 +37,16 @@ else:
             f"{ROOT}/mosaic/logs/register.log",
         benchmark:
             f"{ROOT}/mosaic/benchmarks/register.tsv"
+        conda:
+            "../../envs/tessera.yaml"
         resources:
             mem_mb=4096,
         params:
             launch=launch,
             settings=settings("mosaic"),
-            tiles=[f"{ROOT}/recon/{tile}" for tile in SCANS],
+            tiles=lambda wildcards, input: [
+                os.path.dirname(os.path.dirname(f)) for f in input
+            ],
         shell:
             "{params.launch}tessera mosaic register --settings {params.settings:q} --out {output} "
             "{params.tiles} > {log} 2>&1"
@@ -52,9 +58,11 @@ else:
             f"{ROOT}/mosaic/store.json",
         log:
             f"{ROOT}/mosaic/logs/store.log",
+        conda:
+            "../../envs/tessera.yaml"
         params:
             settings=settings("mosaic"),
-            folder=f"{ROOT}/mosaic",
+            folder=above(1),
             batches=MOSAIC_BATCHES,
         shell:
             "tessera mosaic store --settings {params.settings:q} --batches {params.batches} "
@@ -69,11 +77,13 @@ else:
             f"{ROOT}/mosaic/logs/fuse_{{batch}}.log",
         benchmark:
             f"{ROOT}/mosaic/benchmarks/fuse_{{batch}}.tsv"
+        conda:
+            "../../envs/tessera.yaml"
         resources:
             tasks=1,
             mem_mb=2048,
         params:
-            folder=f"{ROOT}/mosaic",
+            folder=above(2),
             batches=MOSAIC_BATCHES,
             launch=launch,
         shell:
@@ -89,10 +99,12 @@ else:
             f"{ROOT}/mosaic/logs/finish.log",
         benchmark:
             f"{ROOT}/mosaic/benchmarks/finish.tsv"
+        conda:
+            "../../envs/tessera.yaml"
         resources:
             mem_mb=2048,
         params:
             launch=launch,
-            folder=f"{ROOT}/mosaic",
+            folder=above(1),
         shell:
             "{params.launch}tessera mosaic finish {params.folder} > {log} 2>&1"

@@ -13,10 +13,12 @@ rule predict_store:
         f"{ROOT}/predict/{{model}}/store.json",
     log:
         f"{ROOT}/predict/logs/{{model}}_store.log",
+    conda:
+        "../../envs/tessera.yaml"
     params:
         settings=settings("predict"),
-        bundle=f"{ROOT}/train/{{model}}",
-        folder=f"{ROOT}/predict/{{model}}",
+        bundle=lambda wildcards, input: os.path.dirname(input.model),
+        folder=above(1),
         batches=PREDICT_BATCHES,
     shell:
         "tessera predict store --settings {params.settings:q} --volume {input.volume} "
@@ -32,11 +34,13 @@ rule predict:
         f"{ROOT}/predict/logs/{{model}}_{{batch}}.log",
     benchmark:
         f"{ROOT}/predict/benchmarks/{{model}}_{{batch}}.tsv"
+    conda:
+        "../../envs/tessera.yaml"
     resources:
         tasks=1,
         mem_mb=3072,
     params:
-        folder=f"{ROOT}/predict/{{model}}",
+        folder=above(2),
         batches=PREDICT_BATCHES,
         launch=launch,
     shell:
@@ -53,10 +57,12 @@ rule predict_finish:
         f"{ROOT}/predict/logs/{{model}}_finish.log",
     benchmark:
         f"{ROOT}/predict/benchmarks/{{model}}_finish.tsv"
+    conda:
+        "../../envs/tessera.yaml"
     resources:
         mem_mb=2048,
     params:
         launch=launch,
-        folder=f"{ROOT}/predict/{{model}}",
+        folder=above(1),
     shell:
         "{params.launch}tessera predict finish {params.folder} > {log} 2>&1"

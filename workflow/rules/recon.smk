@@ -10,12 +10,14 @@ rule recon:
         f"{ROOT}/recon/logs/{{tile}}.log",
     benchmark:
         f"{ROOT}/recon/benchmarks/{{tile}}.tsv"
+    conda:
+        "../../envs/recon.yaml"
     resources:
         tasks=1,
         mem_mb=2048,
     params:
         settings=settings("recon"),
-        folder=f"{ROOT}/recon/{{tile}}",
+        folder=above(2),
         launch=launch,
     shell:
         "{params.launch}tessera recon --settings {params.settings:q} {input} {params.folder} "

@@ -15,12 +15,14 @@ rule report:
         f"{ROOT}/report/logs/report.log",
     benchmark:
         f"{ROOT}/report/benchmarks/report.tsv"
+    conda:
+        "../../envs/tessera.yaml"
     resources:
         mem_mb=2048,
     params:
         launch=launch,
         settings=settings("report"),
-        root=ROOT,
+        root=above(2),
     shell:
         "{params.launch}tessera report --settings {params.settings:q} --results {params.root} --out {output} "
         "> {log} 2>&1"

@@ -9,10 +9,12 @@ if CONFIG.simulate:
             f"{ROOT}/simulate/logs/truth.log",
         benchmark:
             f"{ROOT}/simulate/benchmarks/truth.tsv"
+        conda:
+            "../../envs/tessera.yaml"
         params:
             launch=launch,
             settings=settings("simulate"),
-            folder=f"{ROOT}/simulate",
+            folder=above(1),
         shell:
             "{params.launch}tessera simulate truth --settings {params.settings:q} {params.folder} > {log} 2>&1"
 
@@ -23,6 +25,8 @@ if CONFIG.simulate:
             f"{ROOT}/simulate/logs/{{tile}}.log",
         benchmark:
             f"{ROOT}/simulate/benchmarks/{{tile}}.tsv"
+        conda:
+            "../../envs/tessera.yaml"
         params:
             launch=launch,
             settings=settings("simulate"),

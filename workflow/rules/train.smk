@@ -17,13 +17,15 @@ rule train:
         f"{ROOT}/train/logs/{{model}}.log",
     benchmark:
         f"{ROOT}/train/benchmarks/{{model}}.tsv"
+    conda:
+        "../../envs/tessera.yaml"
     threads: 2
     resources:
         tasks=2,
         mem_mb=4096,
     params:
         settings=model_settings,
-        folder=f"{ROOT}/train/{{model}}",
+        folder=above(1),
         truth=lambda wildcards, input: (
             f"--truth {ROOT}/simulate/truth.zarr" if input.truth else ""
         ),
