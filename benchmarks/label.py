@@ -27,10 +27,10 @@ HERE = Path(__file__).parent
 
 
 def blobs(size: int) -> np.ndarray:
-    """White noise smoothed by a Gaussian of 6 voxels; the largest tenth is 255, the rest 0."""
+    """White noise smoothed by a Gaussian of 4 voxels; the largest tenth is 255, the rest 0."""
     noise = np.random.default_rng(0).standard_normal((size,) * 3, dtype=np.float32)
     waves = np.fft.fftfreq(size).astype(np.float32) ** 2
-    damping = np.exp(-2 * (np.pi * 6) ** 2 * waves)
+    damping = np.exp(-2 * (np.pi * 4) ** 2 * waves)
     for axis in range(3):  # an axis at a time: memory of one copy
         shape = [1, 1, 1]
         shape[axis] = size
