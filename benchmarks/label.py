@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -118,8 +117,10 @@ def main() -> None:
             for path in Path(out).glob("**/records/*.json")
             for line in path.read_text().splitlines()[1:]
         ]
+        # A pass that finds all its blocks done is what starting it costs: imports, MPI, records.
+        start = {n: command(n, "label", "local", out) for n in {1, args.ranks}}
     best = min(runs, key=lambda r: sum(r.values()))
-    start = command(1, "--version")
+    working = sum(best.values()) - 2 * start[args.ranks] - 3 * start[1]
     found = {
         "voxels": values.size,
         "objects": int(truth.max()),
@@ -128,9 +129,10 @@ def main() -> None:
         "passes_s": best,
         "seconds": sum(best.values()),
         "ratio": sum(best.values()) / min(in_ram),
+        "seconds_without_starts": working,
+        "ratio_without_starts": working / min(in_ram),
         "peak_mib_a_process": max(e["peak_mib"] for e in entries),
-        "children_peak_mib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
-        "python_start_s": start,
+        "start_s": start,
         "ranks": args.ranks,
     }
     (HERE / "results").mkdir(exist_ok=True)

@@ -108,26 +108,51 @@ def _foreground(ids: np.ndarray) -> np.ndarray:
 
 
 def _measure(ids: np.ndarray, count: int, block: Block, shape: Triple) -> np.ndarray:
-    """Sums over the write box; see :class:`Fragments`. All in whole numbers, so exact."""
+    """Sums over the write box; see :class:`Fragments`. All in whole numbers, so exact.
+
+    It works on runs along x, of which there are far fewer than voxels; a run is of one fragment,
+    as voxels side by side always belong together.
+    """
     objects = np.zeros((count + 1, COLUMNS), np.int64)
     objects[:, FIRST] = _FAR
     objects[:, START] = _FAR
-    flat = np.ascontiguousarray(ids).ravel()
-    where = np.flatnonzero(flat)
-    of = flat[where]
-    local = np.unravel_index(where, ids.shape)
-    position = [axis + start for axis, start in zip(local, block.write.start, strict=True)]
-    first = np.ravel_multi_index(tuple(position), shape)
-    objects[:, VOXELS] = np.bincount(of, minlength=count + 1)
+    z, y, x, length, of = _runs(ids)
+    z, y, x = (a + start for a, start in zip((z, y, x), block.write.start, strict=True))
+    first = (z * shape.y + y) * shape.x + x
+    voxels = _sum(of, length, count)
+    objects[:, VOXELS] = voxels
     # Of several values for one place numpy keeps the last: backwards, that is the first voxel.
     objects[of[::-1], FIRST] = first[::-1]
-    for axis, values in enumerate(position):
-        # Doubles hold whole numbers to 2^53; local sums of a block stay far below that.
-        sums = np.bincount(of, weights=local[axis], minlength=count + 1).astype(np.int64)
-        objects[:, SUM][:, axis] = sums + block.write.start[axis] * objects[:, VOXELS]
-        np.minimum.at(objects[:, START][:, axis], of, values)
-        np.maximum.at(objects[:, STOP][:, axis], of, values + 1)
+    # A run of n voxels from x on sums up to n x + n (n - 1) / 2.
+    along = length * x + length * (length - 1) // 2
+    for axis, (sums, low, high) in enumerate(
+        ((length * z, z, z + 1), (length * y, y, y + 1), (along, x, x + length))
+    ):
+        objects[:, SUM][:, axis] = _sum(of, sums, count)
+        np.minimum.at(objects[:, START][:, axis], of, low)
+        np.maximum.at(objects[:, STOP][:, axis], of, high)
     return objects[1:]
+
+
+def _sum(of: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    total = np.zeros(count + 1, np.int64)
+    np.add.at(total, of, values)
+    return total
+
+
+def _runs(ids: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return z, y, x of the first voxel, length and id of each run of foreground, in order."""
+    # A column of background ends each row's last run.
+    inside = np.zeros((*ids.shape[:2], ids.shape[2] + 1), bool)
+    np.not_equal(ids, 0, out=inside[..., :-1])
+    flat = inside.ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    if flat[0]:
+        edges = np.concatenate([np.zeros(1, edges.dtype), edges])
+    starts, stops = edges[0::2], edges[1::2]
+    row, x = np.divmod(starts, inside.shape[2])
+    z, y = np.divmod(row, inside.shape[1])
+    return z, y, x, stops - starts, ids[z, y, x]
 
 
 def fragments_file(local: Path, block: Block) -> Path:

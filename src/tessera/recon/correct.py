@@ -149,11 +149,11 @@ def remove_stripes(sinograms: np.ndarray, settings: Rings) -> np.ndarray:
 def ring_score(sinograms: np.ndarray) -> float:
     """How much of the fine structure of the angular mean is stripes: 0 none.
 
-    The spread of the mean over angles, less its smooth part, in units of what noise alone would
-    leave there.
+    The root mean square of the mean over angles, less its smooth part, in units of what noise alone
+    would leave there. Few strong stripes count as they are seen.
     """
     mean = sinograms.mean(axis=0)
     fine = mean - median_filter(mean, size=(1, 9), mode="mirror")
     steps = np.diff(sinograms, axis=0)
     noise = np.median(np.abs(steps)) / 0.6745 / np.sqrt(2) / np.sqrt(len(sinograms))
-    return float(np.median(np.abs(fine)) / 0.6745 / max(noise, 1e-9))
+    return float(np.sqrt(np.mean(fine**2)) / max(float(noise), 1e-9))
