@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 REPO = Path(__file__).resolve().parents[2]
-LIMIT_S = 420
+LIMIT_S = 900
 
 SMALL: dict[str, Any] = {
     "specimen": "small",
