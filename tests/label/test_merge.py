@@ -120,3 +120,16 @@ def test_a_snake_through_all_blocks_is_one_object() -> None:
     found, objects = labelled(mask, (1, 2, 3), 6)
     assert found.max() == 1
     assert objects[0, fragments.VOXELS] == mask.sum()
+
+
+def test_fragments_that_touch_are_measured_apart() -> None:
+    """Labels need not be components: subvolumes of a flood-filling network touch."""
+    ids = np.random.default_rng(0).integers(0, 4, (5, 6, 7)).astype(np.uint32)
+    grid = Grid.of((5, 6, 7), (5, 6, 7))
+    rows = fragments.describe(ids, 3, grid[0], grid.shape).objects
+    for number, row in enumerate(rows, start=1):
+        places = np.argwhere(ids == number)
+        assert row[fragments.VOXELS] == len(places)
+        np.testing.assert_array_equal(row[fragments.SUM], places.sum(0))
+        np.testing.assert_array_equal(row[fragments.START], places.min(0))
+        np.testing.assert_array_equal(row[fragments.STOP], places.max(0) + 1)

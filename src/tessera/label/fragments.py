@@ -110,8 +110,7 @@ def _foreground(ids: np.ndarray) -> np.ndarray:
 def _measure(ids: np.ndarray, count: int, block: Block, shape: Triple) -> np.ndarray:
     """Sums over the write box; see :class:`Fragments`. All in whole numbers, so exact.
 
-    It works on runs along x, of which there are far fewer than voxels; a run is of one fragment,
-    as voxels side by side always belong together.
+    It works on runs of one id along x, of which there are far fewer than voxels.
     """
     objects = np.zeros((count + 1, COLUMNS), np.int64)
     objects[:, FIRST] = _FAR
@@ -141,18 +140,18 @@ def _sum(of: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
 
 
 def _runs(ids: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return z, y, x of the first voxel, length and id of each run of foreground, in order."""
+    """Return z, y, x of the first voxel, length and id of each run of one id, in order."""
     # A column of background ends each row's last run.
-    inside = np.zeros((*ids.shape[:2], ids.shape[2] + 1), bool)
-    np.not_equal(ids, 0, out=inside[..., :-1])
-    flat = inside.ravel()
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    if flat[0]:
-        edges = np.concatenate([np.zeros(1, edges.dtype), edges])
-    starts, stops = edges[0::2], edges[1::2]
-    row, x = np.divmod(starts, inside.shape[2])
-    z, y = np.divmod(row, inside.shape[1])
-    return z, y, x, stops - starts, ids[z, y, x]
+    padded = np.zeros((*ids.shape[:2], ids.shape[2] + 1), ids.dtype)
+    padded[..., :-1] = ids
+    flat = padded.ravel()
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    length = np.diff(starts, append=flat.size)
+    kept = flat[starts] != 0
+    starts, length = starts[kept], length[kept]
+    row, x = np.divmod(starts, padded.shape[2])
+    z, y = np.divmod(row, padded.shape[1])
+    return z, y, x, length, flat[starts]
 
 
 def fragments_file(local: Path, block: Block) -> Path:
