@@ -92,7 +92,7 @@ def contents(results: Path) -> dict[str, str]:
         shard = any(part.endswith(".zarr") for part in path.parts)
         if not path.is_file() or not (shard or path.suffix[1:] in kinds or path.suffix == ".npz"):
             continue
-        if "checkpoint" in name or "benchmarks" in name:
+        if any(part in name for part in ("checkpoint", "benchmarks", "records/")):
             continue
         found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found

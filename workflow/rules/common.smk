@@ -71,6 +71,16 @@ def above(levels):
     return folder
 
 
+RECORDS = [f"{ROOT}/recon/{tile}/records/0000.json" for tile in SCANS]
+if not CONFIG.volume:
+    RECORDS += records(f"{ROOT}/mosaic", MOSAIC_BATCHES)
+for name, classes in OBJECTS.items():
+    RECORDS += records(f"{ROOT}/predict/{name}", PREDICT_BATCHES)
+    for cls in classes:
+        RECORDS += records(f"{ROOT}/label/{name}/{cls}/local", LABEL_BATCHES)
+        RECORDS += records(f"{ROOT}/label/{name}/{cls}", LABEL_BATCHES)
+
+
 # On one machine; a cluster's profile names its own as the resource `mpi`. Jobs beside each other
 # would otherwise bind their ranks to the same first cores, and ranks that wait would spin.
 MPIEXEC = "mpiexec --oversubscribe --bind-to none --mca mpi_yield_when_idle 1"
