@@ -27,7 +27,6 @@ COMMANDS = {
     "evaluate": ("tessera.evaluate.command", "score against truth"),
     "report": ("tessera.report.command", "write the HTML report"),
     "model": ("tessera.model", "show or import model bundles"),
-    "plan": ("tessera.plan", "estimate jobs, bytes, hours and memory before a run"),
     "status": ("tessera.status", "what is done, what failed, what is left"),
     "verify": ("tessera.verify", "read every shard against its record"),
 }
