@@ -136,10 +136,10 @@ def remove_stripes(sinograms: np.ndarray, settings: Rings) -> np.ndarray:
             out = removal.remove_stripe_based_sorting(sinogram, size=settings.size)
         elif settings.method == "wavelet-fourier":
             out = removal.remove_stripe_based_wavelet_fft(
-                sinogram, level=settings.level, sigma=settings.sigma
+                sinogram, level=settings.level, size=settings.sigma
             )
         elif settings.method == "titarenko":
-            out = removal.remove_stripe_based_regularization(sinogram)
+            out = removal.remove_stripe_based_regularization(sinogram, apply_log=False)
         else:
             out = removal.remove_all_stripe(sinogram, snr=settings.snr, la_size=2 * settings.size)
         clean[:, row] = out
