@@ -2,6 +2,7 @@
 # make demo      from simulated raw tiles to a report, on this machine
 # make test      the tests; make test ARGS="-k mosaic" for some of them
 # make lint      style, types, workflow, imports
+# make schema    config.schema.json and docs/config.md, from the settings' models
 # make faults    kill, requeue and tear things on a Slurm of this machine's own
 # make bench     side by side with peers
 # make clean     remove the demo's results and what tools left behind; make distclean: .venv too
@@ -11,7 +12,7 @@ CONFIG ?= config.yaml
 ARGS ?=
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo test lint faults bench clean distclean
+.PHONY: help setup demo test lint schema faults bench clean distclean
 .NOTPARALLEL:
 
 help:
@@ -43,6 +44,9 @@ lint: setup
 	  echo "== $$check"; $$check < /dev/null || failed+=" '$$check'"; \
 	done <<< "$$LINT"; \
 	if [ "$$failed" ]; then echo "lint failed:$$failed"; exit 1; fi; echo "lint: all passed"
+
+schema: setup
+	@python -m tessera.schema
 
 faults: setup
 	@python tests/cluster/faults.py $(ARGS)

@@ -43,6 +43,13 @@ def test_a_bundle_comes_back_as_it_was(folder):
     assert not any(p.requires_grad for p in found.net.parameters())
 
 
+def test_what_no_tile_saw_is_fed_as_the_mean(folder):
+    # An integer 0 is a value like any other; a float volume's exact 0 is empty space.
+    fed = bundle.load(folder).normalise
+    assert torch.equal(fed(torch.tensor([0.0, 100.0, 140.0])), torch.tensor([0.0, 0.0, 2.0]))
+    assert torch.equal(fed(torch.tensor([0, 140], dtype=torch.uint8)), torch.tensor([-5.0, 2.0]))
+
+
 def test_the_same_model_gives_the_same_bytes(folder, tmp_path):
     again = bundle.load(folder)
     bundle.save(tmp_path / "b", again.net.state_dict(), again.facts)

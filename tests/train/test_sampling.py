@@ -28,6 +28,19 @@ def test_the_census_counts_every_voxel_once(region):
     assert census.counts[0][1, 2, 3].tolist() == [(cell == 0).sum(), (cell == 1).sum()]
 
 
+def test_what_no_tile_saw_is_fed_as_the_mean(specimen, small):
+    source = _open(specimen, small)
+    box = Box.of((0, 0, 0), (32, 40, 48))
+    before, raw = source.image(box), source.volume.read(box)
+    hole = np.s_[5:9, 20:40, 0:17]
+    raw[hole] = 0
+    source.volume.write(box, raw)
+    after = source.image(box)
+    assert not after[hole].any()
+    after[hole] = before[hole]
+    assert np.array_equal(after, before)
+
+
 def test_patches_stay_in_their_box_and_repeat(region):
     census = take_census([region], 2)
     sampler, again = (Sampler([region], census, (16, 16, 16), 7) for _ in range(2))

@@ -93,9 +93,14 @@ class Bundle:
         return self.facts.align_vox
 
     def normalise(self, voxels: Tensor) -> Tensor:
-        """Return what the network is fed, from raw voxels of any type."""
+        """Return what the network is fed, from raw voxels of any type.
+
+        A voxel of a float volume that is exactly 0 is empty (no tile saw it): it is fed as
+        the mean, as the statistics leave it out. As a dark wall it hides the objects beside it.
+        """
         mean, std = self.facts.normalisation["mean"], self.facts.normalisation["std"]
-        return (voxels.float() - mean) / std
+        fed = (voxels.float() - mean) / std
+        return fed.masked_fill_(voxels == 0, 0.0) if voxels.is_floating_point() else fed
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return probabilities from logits (sample, channel, z, y, x)."""

@@ -38,10 +38,15 @@ class Source:
     digest: str
 
     def image(self, box: Box) -> np.ndarray:
-        """Return normalised float32 voxels of a box; beyond the volume's edge it mirrors."""
-        return (self.volume.read(box).astype(np.float32) - np.float32(self.mean)) / np.float32(
-            self.std
-        )
+        """Return normalised float32 voxels of a box; beyond the volume's edge it mirrors.
+
+        Empty voxels of a float volume (exactly 0) become the mean, as at inference.
+        """
+        raw = self.volume.read(box)
+        fed = (raw.astype(np.float32) - np.float32(self.mean)) / np.float32(self.std)
+        if raw.dtype.kind == "f":
+            fed[raw == 0] = 0.0
+        return fed
 
 
 def open_data(settings: Model, volume_json: str, truth: str | None) -> Source:
