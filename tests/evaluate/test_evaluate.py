@@ -13,7 +13,7 @@ import pytest
 
 from tessera.cli import main
 from tessera.evaluate.density import Disc, reconstruction_scores
-from tessera.evaluate.tiles import tile_errors, tile_scores
+from tessera.evaluate.tiles import tile_errors, tile_scores, trust_scores
 from tessera.evaluate.truth import count_objects
 from tessera.evaluate.voxels import class_reader, confusion
 from tessera.volume.box import Box, Grid, Triple
@@ -293,6 +293,24 @@ def test_tile_errors_by_hand(tmp_path: Path) -> None:
     assert found["tiles.stage_rms"].value == pytest.approx(((16 + 9) / 2) ** 0.5)
     assert found["tiles.axis_rms"].value == pytest.approx(((0.09 + 0.16) / 3) ** 0.5)
     assert found["tiles.axis_max"].value == pytest.approx(0.4)
+
+
+def test_without_a_truth_there_are_axes_and_residuals(tmp_path: Path) -> None:
+    axes = []
+    for name, column, confidence in (("t0", 50.3, 0.9), ("t1", 51.0, 0.7)):
+        (tmp_path / name).mkdir()
+        axes.append(tmp_path / name / "axis.json")
+        axes[-1].write_text(json.dumps({"column": column, "confidence": confidence}))
+    pairs = [{"used": True}, {"used": False}]
+    found = trust_scores({"pairs": pairs, "rms_vox": 0.12}, axes)
+    assert {name: score.value for name, score in found.items()} == {
+        "axis.t0": 50.3,
+        "axis.t1": 51.0,
+        "tiles.axis_confidence": 0.7,
+        "tiles.residual_rms": 0.12,
+    }
+    assert found["tiles.residual_rms"].n == 1
+    assert trust_scores(None, []) == {}
 
 
 def test_reconstruction_error_is_that_of_numpy(tmp_path: Path) -> None:

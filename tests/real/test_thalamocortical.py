@@ -7,6 +7,7 @@ whole voxels apart in y and x. The projector is astra's, through the whole cube.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -84,7 +85,12 @@ def write_scan(path: Path, integrals: np.ndarray, nominal_um: np.ndarray, seed: 
 # What registration can do shows where the axis is known. An axis that is wrong by d columns moves a
 # tile by 4/pi d along y, and where it is found, that is nearly all of the error.
 @pytest.mark.parametrize(("axis_given", "most_vox"), [(True, 0.1), (False, 0.25)])
-def test_the_cube_comes_back(tmp_path: Path, axis_given: bool, most_vox: float) -> None:
+def test_the_cube_comes_back(
+    tmp_path: Path,
+    axis_given: bool,
+    most_vox: float,
+    record_property: Callable[[str, object], None],
+) -> None:
     with h5py.File(CUBE) as file:
         cube = file["raw"][:]
     rng = np.random.default_rng(7)
@@ -124,7 +130,9 @@ def test_the_cube_comes_back(tmp_path: Path, axis_given: bool, most_vox: float) 
     error = [np.array(t["solved_um"]) / PIXEL_UM - true[t["name"]] for t in content["tiles"]]
     rms = float(np.sqrt((np.array(error) ** 2).sum(axis=1).mean()))
     correlation = compare(folder, cube)
-    print(f"position rms {rms:.3f} voxel, correlation with the cube {correlation:.4f}")
+    how = "axis_given" if axis_given else "axis_found"
+    record_property(f"thalamocortical.{how}.position_rms_vox", rms)
+    record_property(f"thalamocortical.{how}.correlation", correlation)
     assert rms <= most_vox
     assert correlation >= 0.95
 

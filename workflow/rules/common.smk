@@ -112,6 +112,12 @@ def truth_options(wildcards, input):
     return (
         f"--truth {SIMULATED}/truth.json --truth-classes {SIMULATED}/truth.zarr "
         f"--truth-ids {SIMULATED}/soma_ids.zarr --density {SIMULATED}/density.zarr "
-        f"--positions {ROOT}/mosaic/positions.json "
-        "--axis " + " ".join(f"{ROOT}/recon/{tile}/axis.json" for tile in SCANS)
     )
+
+
+def tile_options(wildcards):
+    """Where the tiles lie, if the way starts from scans."""
+    if not SCANS:
+        return ""
+    axes = " ".join(f"{ROOT}/recon/{tile}/axis.json" for tile in SCANS)
+    return f"--positions {ROOT}/mosaic/positions.json --axis {axes}"

@@ -28,6 +28,7 @@ rule evaluate:
         settings=settings("evaluate"),
         folder=above(1),
         truth=truth_options,
+        tiles=tile_options,
         models=" ".join(
             f"--model {name} --model-settings {shlex.quote(section_json(model))} "
             f"--prediction {ROOT}/predict/{name}/store.json "
@@ -38,5 +39,5 @@ rule evaluate:
             for name, model in CONFIG.models.items()
         ),
     shell:
-        "{params.launch}tessera evaluate --settings {params.settings:q} {params.truth} --volume {input.volume} "
-        "{params.models} --out {params.folder} > {log} 2>&1"
+        "{params.launch}tessera evaluate --settings {params.settings:q} {params.truth} {params.tiles} "
+        "--volume {input.volume} {params.models} --out {params.folder} > {log} 2>&1"

@@ -136,6 +136,7 @@ def evaluate(settings: Evaluate, given: Any, models: Sequence[Any]) -> dict[str,
         tiles = positions.tile_errors(positions.read_json(given.truth), placed, given.axis)
         found |= positions.tile_scores(tiles, settings.bootstrap)
         texts["tiles.csv"] = tables.tiles_csv(tiles)
+    found |= positions.trust_scores(placed, given.axis)
     found |= _density(given, image, placed, settings.bootstrap)
 
     with write_errors(given.out):

@@ -107,6 +107,27 @@ def tile_scores(tiles: Sequence[TileErrors], draws: int) -> dict[str, Score]:
     return out
 
 
+def trust_scores(positions: dict[str, Any] | None, axes: Sequence[Path]) -> dict[str, Score]:
+    """Return what can be said without a truth: each tile's axis, its confidence, the residual.
+
+    Args:
+        positions: content of ``mosaic/positions.json``.
+        axes: files ``recon/<tile>/axis.json``.
+    """
+    out = {}
+    sure = []
+    for path in axes:
+        axis = read_json(path)
+        out[f"axis.{path.parent.name}"] = Score(float(axis["column"]), "columns", 1, of="tiles")
+        sure.append(float(axis["confidence"]))
+    if sure:
+        out["tiles.axis_confidence"] = Score(min(sure), "1", len(sure), of="tiles")
+    used = [p for p in (positions or {}).get("pairs", []) if p["used"]]
+    if positions and used:
+        out["tiles.residual_rms"] = Score(float(positions["rms_vox"]), "vox", len(used), of="pairs")
+    return out
+
+
 def _rms(squares: np.ndarray, draws: int, unit: str) -> Score:
     units = np.stack([np.ones(len(squares)), squares], 1)
     return score(units, root_mean_square, draws, unit, "tiles")
