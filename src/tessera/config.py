@@ -202,6 +202,9 @@ class Model(Section):
     weights: str | None = Field(
         None, description="published weights of an FFN (.npz): imported, and nothing is trained"
     )
+    ensemble: tuple[str, ...] = Field(
+        (), description="other models of the config: their mean, and nothing is trained"
+    )
     patch: Size = (64, 64, 64)
     batch: Annotated[int, Field(gt=0)] = Field(2, description="samples a rank and step")
     accumulate: Annotated[int, Field(gt=0)] = Field(
@@ -361,6 +364,23 @@ class Config(Section):
         if len(starts) != 1:
             named = " and ".join(starts) or "none of them"
             raise ValueError(f"give one of scans, volume or simulate as the start, not {named}")
+        return self
+
+    @model_validator(mode="after")
+    def _ensembles(self) -> Config:
+        for name, model in self.models.items():
+            for member in model.ensemble:
+                known = self.models.get(member)
+                if known is None or known.ensemble or known.net == "ffn":
+                    raise ValueError(
+                        f"models.{name}.ensemble names '{member}', which is no model that is "
+                        "trained block by block; name such models of this config"
+                    )
+                if (known.classes, known.target) != (model.classes, model.target):
+                    raise ValueError(
+                        f"models.{name}.ensemble: '{member}' has other classes or another target; "
+                        "an ensemble is of models that say the same things"
+                    )
         return self
 
 

@@ -15,6 +15,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     show = kinds.add_parser("show", help="say what a bundle is, and check its hashes")
     show.add_argument("bundle", help="folder that holds model.json and model.safetensors")
 
+    join = kinds.add_parser("join", help="make one bundle of several: the mean of what they say")
+    join.add_argument("out", help="folder of the ensemble's bundle")
+    join.add_argument("bundles", nargs="+", help="folders of its members")
+
     ffn = kinds.add_parser("import-ffn", help="make a bundle of a published flood-filling network")
     ffn.add_argument("weights", type=Path, help=".npz of its variables, or a checkpoint's prefix")
     ffn.add_argument("out", type=Path, help="folder of the bundle")
@@ -39,8 +43,13 @@ def main(args: argparse.Namespace) -> int:
     if args.what == "import-ffn":
         import_ffn(args)
         print(describe(str(args.out)))
-        return 0
-    print(describe(args.bundle))
+    elif args.what == "join":
+        from tessera.nets.join import join
+
+        join(args.bundles, args.out)
+        print(describe(args.out))
+    else:
+        print(describe(args.bundle))
     return 0
 
 
@@ -77,9 +86,10 @@ def describe(folder: str) -> str:
     model = bundle.load(folder)
     facts = model.facts
     parameters = sum(p.numel() for p in model.net.parameters())
+    options = sorted(facts.net["options"].items())
     rows = {
         "network": f"{facts.net['name']} {tuple(facts.net['channels'])}, {parameters:,} parameters",
-        "options": ", ".join(f"{k}={v}" for k, v in sorted(facts.net["options"].items())) or "none",
+        "options": ", ".join(f"{k}={_short(v)}" for k, v in options) or "none",
         "classes": f"{', '.join(facts.classes)} ({facts.activation})",
         "input": "(voxel - {mean:.6g}) / {std:.6g}".format(**facts.normalisation),
         "voxel_um": " x ".join(f"{v:g}" for v in facts.voxel_um),
@@ -90,6 +100,13 @@ def describe(folder: str) -> str:
         "digest": model.digest,
     }
     return "\n".join(f"{name:<11}{text}" for name, text in rows.items())
+
+
+def _short(value: Any) -> str:
+    """An option's value; of an ensemble's members their networks alone."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return " + ".join(str(member["name"]) for member in value)
+    return str(value)
 
 
 def _flat(parts: dict[str, object]) -> str:

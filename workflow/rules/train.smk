@@ -10,6 +10,10 @@ rule train:
             else f"{ROOT}/simulate/truth.json"
         ),
         labels=lambda wildcards: [s.path for s in CONFIG.models[wildcards.model].labels],
+        members=lambda wildcards: [
+            f"{ROOT}/train/{member}/model.json"
+            for member in CONFIG.models[wildcards.model].ensemble
+        ],
     output:
         f"{ROOT}/train/{{model}}/model.safetensors",
         f"{ROOT}/train/{{model}}/model.json",
@@ -29,8 +33,11 @@ rule train:
         truth=lambda wildcards, input: (
             f"--truth {ROOT}/simulate/truth.zarr" if input.truth else ""
         ),
+        members=lambda wildcards, input: " ".join(
+            f"--member {os.path.dirname(path)}" for path in input.members
+        ),
         launch=launch,
     shell:
         "{params.launch}tessera train {wildcards.model} --settings {params.settings:q} "
-        "--volume {input.volume} {params.truth} --out {params.folder} "
+        "--volume {input.volume} {params.truth} --out {params.folder} {params.members} "
         "--ranks {resources.tasks} > {log} 2>&1"

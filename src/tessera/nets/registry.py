@@ -28,6 +28,7 @@ NETWORKS = {
     "unet2d": "tessera.nets.unet2d:UNet2d",
     "segnet": "tessera.nets.segnet:SegNet",
     "ffn": "tessera.nets.ffn:FFN",
+    "ensemble": "tessera.nets.ensemble:Ensemble",
 }
 
 

@@ -20,6 +20,7 @@ from tessera.config import VolumeSource
 from tessera.errors import TesseraError
 from tessera.nets.bundle import Bundle, load
 from tessera.nets.norm import fold
+from tessera.predict.halve import Halving
 from tessera.predict.plan import Plan
 from tessera.predict.trim import Spans, Trimmed, Untrimmable
 from tessera.volume.box import Block, Box
@@ -113,10 +114,12 @@ def run(plan: Plan, batch: int, of: int, comm: Any | None = None, threads: int =
     )
     mask = Mask(plan.settings.mask, volume) if plan.settings.mask else None
 
+    probabilities_of = Halving(predictor, plan.align)
+
     def compute(block: Block, voxels: np.ndarray | None) -> np.ndarray:
         if voxels is None:
             return np.zeros(_result_shape(store, block.write), np.uint8)
-        probabilities = predictor(voxels, _wanted(block))
+        probabilities = probabilities_of(voxels, _wanted(block))
         if not store.has_channels:
             return probabilities.argmax(axis=0).astype(np.uint8)
         return np.rint(probabilities * 255).astype(np.uint8)

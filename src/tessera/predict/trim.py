@@ -14,7 +14,8 @@ it needs, and nothing is padded. What is computed is the same sums over the same
 halo that is too small cannot pass unseen, as a layer would need voxels that were not read.
 
 Layers: convolutions, transposed convolutions, pooling, nearest upsampling, batch norm, anything
-element by element, addition, concatenation of channels. A network with other layers is run whole.
+element by element or over channels, addition, concatenation of channels. A network with other
+layers is run whole.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Span = tuple[int, int]  # half-open interval of indices along one axis
 Spans = tuple[Span, Span, Span]
 Run = Callable[[list[Tensor]], Tensor]
 
-_POINTWISE = (
+_POINTWISE_LAYERS = (
     nn.Identity,
     nn.ReLU,
     nn.LeakyReLU,
@@ -46,7 +47,20 @@ _POINTWISE = (
     nn.Dropout3d,
     nn.modules.batchnorm._BatchNorm,
 )
-_POINTWISE_CALLS = (torch.relu, functional.relu, functional.leaky_relu, torch.sigmoid, torch.tanh)
+_POINTWISE = (
+    torch.relu,
+    functional.relu,
+    functional.leaky_relu,
+    torch.sigmoid,
+    torch.tanh,
+    torch.log,
+    torch.logit,
+    torch.clamp,
+    operator.mul,
+    operator.add,
+    operator.truediv,
+)
+_OVER_CHANNELS = (torch.softmax, torch.log_softmax)
 _SUMS = (operator.add, operator.iadd, torch.add)
 
 
@@ -203,16 +217,17 @@ def _same(axis: int, span: Span) -> Span:
 def _layer(node: fx.Node, modules: dict[str, nn.Module]) -> _Layer:
     if node.op == "call_module":
         return _of_module(modules[str(node.target)])
-    if node.op == "call_function" and node.target in _SUMS and not node.kwargs:
-        if all(isinstance(a, fx.Node) for a in node.args):
-            return _Layer(lambda inputs: inputs[0] + inputs[1], _same, _same)
-    elif node.op == "call_function" and node.target is torch.cat:
+    call: Any = node.target
+    if node.op == "call_function" and call is torch.cat:
         dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
         if dim == 1:
             return _Layer(lambda inputs: torch.cat(inputs, 1), _same, _same)
-    elif node.op == "call_function" and node.target in _POINTWISE_CALLS and len(node.args) == 1:
-        call: Any = node.target
-        return _Layer(lambda inputs: call(inputs[0], **node.kwargs), _same, _same)
+    elif node.op == "call_function" and call in _SUMS and len(_sources(node)) == 2:
+        if not node.kwargs:
+            return _Layer(lambda inputs: inputs[0] + inputs[1], _same, _same)
+    elif node.op == "call_function" and _sources(node) == [node.args[0]]:  # the rest are numbers
+        if call in _POINTWISE or (call in _OVER_CHANNELS and node.args[1:] == (1,)):
+            return _Layer(lambda x: call(x[0], *node.args[1:], **node.kwargs), _same, _same)
     raise Untrimmable(f"'{node.name}' is a {node.op} of {node.target}")
 
 
@@ -227,7 +242,7 @@ def _of_module(module: nn.Module) -> _Layer:
         return _upsample(module)
     if isinstance(module, nn.ReLU):
         return _Layer(lambda inputs: torch.relu(inputs[0]), _same, _same)
-    if isinstance(module, _POINTWISE):
+    if isinstance(module, _POINTWISE_LAYERS):
         if getattr(module, "inplace", False):  # the input may be a view of what a skip still needs
             return _Layer(lambda inputs: module(inputs[0].clone()), _same, _same)
         return _Layer(lambda inputs: module(inputs[0]), _same, _same)

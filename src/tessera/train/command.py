@@ -29,6 +29,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--volume", required=True, metavar="JSON", help="mosaic's volume.json")
     parser.add_argument("--truth", metavar="ZARR", help="class volume, where no labels are given")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the bundle")
+    parser.add_argument(
+        "--member",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="bundle of an ensemble's member",
+    )
     add_ranks(parser)
 
 
@@ -39,6 +46,8 @@ def main(args: argparse.Namespace) -> int:
         from tessera.train.ffn.command import train_ffn
 
         return train_ffn(settings, args)
+    if settings.ensemble:
+        return _join(settings, args)
     from tessera.compute import horovod, signals
 
     with signals.listen() as warned:  # from the start: a signal while ranks meet is heard, too
@@ -47,6 +56,22 @@ def main(args: argparse.Namespace) -> int:
             run(settings, args.volume, args.truth, Path(args.out), team, warned)
         finally:
             team.close()
+    return 0
+
+
+def _join(settings: Model, args: argparse.Namespace) -> int:
+    """An ensemble: nothing is trained, and rank 0 alone has something to do."""
+    from tessera.compute.ranks import rank_of, world
+
+    if len(args.member) != len(settings.ensemble):
+        raise TesseraError(
+            f"model {args.model} is the ensemble of {', '.join(settings.ensemble)}; give the "
+            "folder of each one's bundle with --member"
+        )
+    if rank_of(world(args.ranks)) == 0:
+        from tessera.nets.join import join
+
+        join(args.member, args.out)
     return 0
 
 
