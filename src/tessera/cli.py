@@ -26,7 +26,8 @@ COMMANDS = {
     "analyse": ("tessera.analyse.command", "measure what was found"),
     "evaluate": ("tessera.evaluate.command", "score against truth"),
     "report": ("tessera.report.command", "write the HTML report"),
-    "model": ("tessera.model", "show or import model bundles"),
+    "model": ("tessera.model", "show, join or import model bundles"),
+    "precision": ("tessera.precision", "what a reduced precision gains and costs"),
     "status": ("tessera.status", "what is done, what failed, what is left"),
     "verify": ("tessera.verify", "read every shard against its record"),
 }
