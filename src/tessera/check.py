@@ -39,11 +39,13 @@ class Summary:
     Attributes:
         lines: what a person wants to read.
         shape: the volume's size (z, y, x) in voxels.
+        voxel_um: size of a voxel (z, y, x) in um.
         need_bytes: what the results will take on disk, about.
     """
 
     lines: list[str] = field(default_factory=list)
     shape: Shape = (0, 0, 0)
+    voxel_um: tuple[float, float, float] = (1.0, 1.0, 1.0)
     need_bytes: int = 0
 
 
@@ -77,8 +79,7 @@ def check_config(config: Config) -> Summary:
     for name, model in config.models.items():
         _check_boxes(name, model, summary.shape)
         _check_labels(name, model, config, summary.shape)
-        kinds = ", ".join(model.classes)
-        summary.lines.append(f"model {name}: {model.net}, {kinds}; {model.steps} steps")
+        summary.lines.append(_model_line(name, model, summary))
     _check_companions(config, summary.shape)
     _check_room(root, config, summary)
     return summary
@@ -130,6 +131,7 @@ def _check_simulate(config: Config, summary: Summary) -> None:
     tiles = tile_grid(config.simulate)
     first = next(iter(tiles.values()))
     summary.shape, _ = frame(config.simulate)
+    summary.voxel_um = (config.simulate.voxel_um,) * 3
     tile_voxels = first.rows * first.columns**2
     scan_bytes = 2 * config.simulate.angles * first.rows * first.columns
     summary.need_bytes = len(tiles) * scan_bytes + _result_bytes(
@@ -170,6 +172,7 @@ def _check_scans(config: Config, summary: Summary) -> None:
             "column from 0 to the last, or leave it out to have it found"
         )
     summary.shape = frame.shape
+    summary.voxel_um = (frame.voxel_um,) * 3
     summary.need_bytes = _result_bytes(config, len(scans) * rows * columns**2, frame.shape)
     formats = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
     summary.lines.append(
@@ -188,6 +191,7 @@ def _check_volume(source: VolumeSource, config: Config, summary: Summary) -> Non
             )
         volume.probe()
         summary.shape = volume.shape
+        summary.voxel_um = volume.voxel_um
         summary.need_bytes = _result_bytes(config, 0, volume.shape, volume.dtype.itemsize)
         spacing = " x ".join(f"{v:g}" for v in volume.voxel_um)
         summary.lines.append(
@@ -241,7 +245,7 @@ def _check_boxes(name: str, model: Model, shape: Shape) -> None:
 def _check_labels(name: str, model: Model, config: Config, shape: Shape) -> None:
     from tessera.formats.sample import highest_label
 
-    if not model.labels and config.simulate is None:
+    if model.is_trained and not model.labels and config.simulate is None:
         raise TesseraError(f"models.{name}: has no labels to learn from; give some under 'labels'")
     for source in model.labels:
         with _of_shape(source, shape, "labels") as volume:
@@ -252,6 +256,27 @@ def _check_labels(name: str, model: Model, config: Config, shape: Shape) -> None
                 f"{len(model.classes) - 1} ({', '.join(model.classes)}); name it there, or say "
                 "instances_of if the labels are object ids"
             )
+
+
+def _model_line(name: str, model: Model, summary: Summary) -> str:
+    """What a model is and where it comes from; a bundle is opened, as it must fit."""
+    kinds = ", ".join(model.classes)
+    if model.bundle:
+        from tessera.nets.adopt import fitting
+
+        net = fitting(model.bundle, model.classes, summary.voxel_um).facts.net
+        said = {k: getattr(model, k) for k in ("net", "channels") if k in model.model_fields_set}
+        for key, value in said.items():
+            has = net["name" if key == "net" else key]
+            if (tuple(has) if key == "channels" else has) != value:
+                raise TesseraError(
+                    f"models.{name}.{key}: is {value} but the network in {model.bundle} has {has}; "
+                    "leave it out, as the bundle brings its own"
+                )
+        return f"model {name}: {net['name']}, {kinds}; from {model.bundle}"
+    if model.weights or model.ensemble:
+        return f"model {name}: {kinds}; from {model.weights or ' + '.join(model.ensemble)}"
+    return f"model {name}: {model.net}, {kinds}; {model.steps} steps"
 
 
 def _check_companions(config: Config, shape: Shape) -> None:

@@ -167,11 +167,6 @@ class TrainSplit(Section):
                         f"the {name} box from {box.start} and the {other_name} box from "
                         f"{other.start} overlap; move one so that no voxel has two uses"
                     )
-        if not self.train and (self.validation or self.test):
-            raise ValueError(
-                "validation or test boxes are given without train boxes, and training would take "
-                "the whole volume; give train boxes that leave them out"
-            )
         return self
 
 
@@ -205,6 +200,9 @@ class Model(Section):
     ensemble: tuple[str, ...] = Field(
         (), description="other models of the config: their mean, and nothing is trained"
     )
+    bundle: str | None = Field(
+        None, description="folder of a model that was trained elsewhere: nothing is trained"
+    )
     patch: Size = (64, 64, 64)
     batch: Annotated[int, Field(gt=0)] = Field(2, description="samples a rank and step")
     accumulate: Annotated[int, Field(gt=0)] = Field(
@@ -231,6 +229,11 @@ class Model(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     seed: int = 0
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether the workflow trains it, rather than taking it from elsewhere."""
+        return not (self.weights or self.ensemble or self.bundle)
+
     @model_validator(mode="after")
     def _named(self) -> Model:
         if len(set(self.classes)) != len(self.classes):
@@ -241,6 +244,15 @@ class Model(Section):
                     f"labels of '{source.instances_of}' in {source.path} are none of the classes "
                     f"{list(self.classes)}; name it under classes"
                 )
+        given = [n for n in ("weights", "ensemble", "bundle") if getattr(self, n)]
+        if len(given) > 1:
+            raise ValueError(f"a model comes from {' or from '.join(given)}; give one of them")
+        split = self.split
+        if self.is_trained and not split.train and (split.validation or split.test):
+            raise ValueError(
+                "validation or test boxes are given without train boxes, and training would take "
+                "the whole volume; give train boxes that leave them out"
+            )
         if self.target == "classes" and self.net != "ffn" and len(self.classes) < 2:
             raise ValueError(
                 f"classes {list(self.classes)} leave nothing to tell apart; name the background "

@@ -10,6 +10,11 @@ rule train:
             else f"{ROOT}/simulate/truth.json"
         ),
         labels=lambda wildcards: [s.path for s in CONFIG.models[wildcards.model].labels],
+        bundle=lambda wildcards: (
+            [f"{CONFIG.models[wildcards.model].bundle}/model.json"]
+            if CONFIG.models[wildcards.model].bundle
+            else []
+        ),
         members=lambda wildcards: [
             f"{ROOT}/train/{member}/model.json"
             for member in CONFIG.models[wildcards.model].ensemble

@@ -48,6 +48,8 @@ def main(args: argparse.Namespace) -> int:
         return train_ffn(settings, args)
     if settings.ensemble:
         return _join(settings, args)
+    if settings.bundle:
+        return _adopt(settings, args)
     from tessera.compute import horovod, signals
 
     with signals.listen() as warned:  # from the start: a signal while ranks meet is heard, too
@@ -72,6 +74,20 @@ def _join(settings: Model, args: argparse.Namespace) -> int:
         from tessera.nets.join import join
 
         join(args.member, args.out)
+    return 0
+
+
+def _adopt(settings: Model, args: argparse.Namespace) -> int:
+    """A model trained elsewhere: nothing is trained, and rank 0 alone has something to do."""
+    from tessera.compute.ranks import rank_of, world
+
+    if rank_of(world(args.ranks)) == 0:
+        from tessera.nets.adopt import adopt
+        from tessera.train.source import read_volume_facts
+
+        assert settings.bundle is not None
+        voxel_um = read_volume_facts(args.volume)["voxel_um"]
+        adopt(settings.bundle, args.out, settings.classes, voxel_um)
     return 0
 
 
