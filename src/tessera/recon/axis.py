@@ -1,11 +1,10 @@
-"""The rotation axis, found where the scan closes on itself.
+"""The rotation axis, found where the scan closes on itself (:mod:`tessera.recon.seam`).
 
-Turned by 180 degrees a parallel projection is its own mirror image: ``p(theta + 180, c) =
-p(theta, 2 axis - c)``. Behind the last projection the first ones follow again, mirrored about the
-axis; at the right axis the row of frames goes on smoothly there. The cost of a candidate is the
-mean square of the second differences in angle across that seam. It holds for tiles narrower than
-their specimen too, and needs no reconstruction. Groups of rows vote; their median is the axis,
-their scatter says how far it can be trusted, and a line through them is its tilt.
+1. The mismatch across the seams of the scan, for candidates over the detector, says about where.
+2. Around it, the likelihood of each axis given the frames near the seams
+   (:mod:`tessera.recon.closing`) says where, to hundredths of a pixel.
+3. Bands of rows vote. Their line is the axis and its tilt; their scatter, and how far the best
+   candidate stands out from the second best, say how far it can be trusted.
 """
 
 from __future__ import annotations
@@ -13,14 +12,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import gaussian_filter1d, median_filter
 
 from tessera.config import Axis
+from tessera.recon.closing import curves
+from tessera.recon.seam import Seam, mismatch
 
-_GROUPS = 9
-_SMOOTH = 1.0  # pixels; an interpolation that smooths a little more at half pixels then shows not
-_COARSE = 0.5
+_SMOOTH = 20.0  # pixels; wider structure is background
 _LEAST_OVERLAP = 0.25  # of the columns must have a mirror image
+_LEAST_COLUMNS = 16
+_REACH = 6  # columns about the coarse axis that are looked at closely
+_ROUNDS = 4
+_SECOND = 3.0  # columns beyond which a second candidate is another one
+_AGREES = 0.5  # columns between a vote and the line
+_DECISIVE = 50.0  # log likelihood by which the best candidate of pure noise never leads
+_STRIPE = 6.0  # robust standard deviations of a pixel that stands out in all frames
 
 
 @dataclass(frozen=True)
@@ -28,17 +34,20 @@ class FoundAxis:
     """Where the axis is.
 
     Attributes:
-        column: axis at the middle row, as a pixel-centre column.
+        column: axis at the middle of the rows looked at, as a pixel-centre column.
         tilt_deg: angle between the axis and the detector's columns.
-        confidence: 0 to 1; how deep the minimum is, times the share of votes that agree.
-        votes: (row, column) of each group of rows.
-        candidates: (column, cost) of the search.
+        confidence: 0 to 1: how far the best candidate stands out, times the share of votes that
+            agree.
+        error: standard error of the column as the votes' scatter gives it; None with fewer than 3.
+        votes: (row, column) of each band of rows.
+        candidates: (column, mismatch) of the search.
         how: ``found`` or ``given``.
     """
 
     column: float
     tilt_deg: float
     confidence: float
+    error: float | None
     votes: list[tuple[float, float]]
     candidates: list[tuple[float, float]]
     how: str
@@ -49,120 +58,121 @@ class FoundAxis:
         return self.column + slope * (np.asarray(rows, float) - middle)
 
 
+def given_axis(column: float, candidates: list[tuple[float, float]] | None = None) -> FoundAxis:
+    """Return the axis that a person gave."""
+    return FoundAxis(column, 0.0, 1.0, None, [], candidates or [], "given")
+
+
 def find_axis(
-    sinograms: np.ndarray, angles_deg: np.ndarray, settings: Axis, rows: np.ndarray
+    frames: np.ndarray,
+    found: list[Seam],
+    settings: Axis,
+    rows: np.ndarray,
+    near_edge: bool = False,
 ) -> FoundAxis:
     """Find the rotation axis.
 
     Args:
-        sinograms: line integrals (angles, rows, columns), stripes removed.
-        angles_deg: (angles,), evenly spaced, over 180 or 360 degrees.
+        frames: line integrals (frames, bands * rows, columns); the seams' frames are enough.
+        found: seams of the scan (:func:`tessera.recon.seam.seams`), numbered within ``frames``;
+            without any the confidence is 0.
         settings: where to look.
-        rows: (rows,) detector rows that the sinograms are of.
+        rows: (bands, rows of a band) detector rows; the rows of a band are neighbours.
+        near_edge: half acquisition: the axis is anywhere, and little of the frames overlaps.
     """
-    columns = sinograms.shape[2]
+    columns = frames.shape[2]
     middle = (columns - 1) / 2
-    seams = _seams(sinograms, angles_deg)
-    reach = min(settings.search_vox, middle * (1 - _LEAST_OVERLAP))
-    coarse = np.arange(middle - reach, middle + reach + _COARSE / 2, _COARSE)
-    groups = np.array_split(np.arange(sinograms.shape[1]), min(_GROUPS, sinograms.shape[1]))
-    total = np.array([_cost(seams, a) for a in coarse])
-    start = float(coarse[int(np.argmin(total))])
-    span = min(start, columns - 1 - start) - 3
-    votes = []
-    for group in groups:
-        column = _refine(lambda a, g=group: _cost(seams[:, :, g], a, span), start)
-        votes.append((float(np.mean(rows[group])), column))
-    centre = (float(rows[0]) + float(rows[-1])) / 2
-    if settings.tilt:
+    nothing = FoundAxis(middle, 0.0, 0.0, None, [], [], "found")
+    if not found:
+        return nothing
+    fine = _fine_structure(frames)
+    least = _LEAST_COLUMNS if near_edge else max(_LEAST_OVERLAP * columns, _LEAST_COLUMNS)
+    reach = np.inf if near_edge else settings.search_vox
+    coarse, cost = mismatch(fine, found, least)
+    within = np.abs(coarse - middle) <= reach
+    coarse, cost = coarse[within], cost[within]
+    if not len(coarse):
+        return nothing
+    candidates = [(float(a), float(c)) for a, c in zip(coarse, cost, strict=True)]
+    banded = fine.reshape(len(fine), *rows.shape, columns).swapaxes(0, 1)
+    axes, likelihood = _closely(banded, found, float(coarse[int(np.argmin(cost))]), columns)
+    total = likelihood.sum(axis=0)
+    column = _summit(axes, total)
+    near = np.abs(axes - column) <= _SECOND
+    votes = [
+        (float(np.mean(r)), _summit(axes[near], c[near]))
+        for r, c in zip(rows, likelihood, strict=True)
+    ]
+    centre = (float(rows.min()) + float(rows.max())) / 2
+    slope = 0.0
+    if settings.tilt and len(votes) > 1:
         column, slope = _line(np.array(votes), centre)
-    else:  # all rows at once: weights each by what it shows
-        column, slope = _refine(lambda a: _cost(seams, a, span), start), 0.0
-    expected = np.array([column + slope * (r - centre) for r, _ in votes])
-    agree = float(np.mean(np.abs(np.array([c for _, c in votes]) - expected) < 1.0))
-    depth = 1.0 - float(total.min()) / max(float(np.median(total)), 1e-30)
+    away = np.array([c - column - slope * (r - centre) for r, c in votes])
+    spread = 1.4826 * float(np.median(np.abs(away)))
+    agree = float(np.mean(np.abs(away) < _AGREES))
     return FoundAxis(
         column=column,
-        tilt_deg=float(np.rad2deg(np.arctan(slope))),
-        confidence=max(0.0, depth) * agree,
+        tilt_deg=float(np.rad2deg(np.arctan(_line(np.array(votes), centre)[1]))),
+        confidence=_stands_out(axes, total, column, candidates) * agree,
+        error=spread / np.sqrt(len(votes)) if len(votes) > 2 else None,
         votes=votes,
-        candidates=[(float(a), float(c)) for a, c in zip(coarse, total, strict=True)],
+        candidates=candidates,
         how="found",
     )
 
 
-def _seams(sinograms: np.ndarray, angles_deg: np.ndarray) -> np.ndarray:
-    """Frames (seams, 4, rows, columns) around each place where mirrored frames follow others:
-
-    two before and two, still unmirrored, that come half a turn later.
-    """
-    frames = gaussian_filter1d(sinograms, _SMOOTH, axis=2)
-    # Only fine structure: slow drifts of the beam are not mirrored.
-    frames = frames - gaussian_filter1d(frames, 16.0, axis=2)
-    step = float(np.mean(np.abs(np.diff(angles_deg))))
-    half = 180.0 / step
-    count = len(angles_deg)
-    if count * step < 185.0:
-        first = count - round(half)  # the frame that lies 180 degrees before the seam
-        first = max(first, 0)
-        return frames[[[-2, -1, first, first + 1]]].astype(np.float64)
-    turn = round(half)
-    starts = np.arange(1, count - turn - 1, max(1, (count - turn) // 16))
-    return np.stack(
-        [frames[[i - 1 + turn, i + turn, i + 1, i + 2]] for i in starts if i + turn < count]
-    ).astype(np.float64)
+def _fine_structure(frames: np.ndarray) -> np.ndarray:
+    """Frames without their background, and without pixels that stand out in all of them."""
+    frames = frames - gaussian_filter1d(frames, min(_SMOOTH, frames.shape[2] / 8), axis=2)
+    mean = frames.mean(axis=0)
+    still = mean - median_filter(mean, size=(1, 5), mode="nearest")
+    usual = 1.4826 * np.median(np.abs(still))
+    return np.asarray(frames - np.where(np.abs(still) > _STRIPE * usual, still, 0), np.float32)
 
 
-def _cost(seams: np.ndarray, axis: float, reach: float | None = None) -> float:
-    """Weighted mean square of the second differences across the seams.
-
-    Frames before the seam are read at ``axis + u``, those after it at ``axis - u``, for the same u
-    whatever the axis: what a candidate is judged by does not change with the candidate, and the
-    window falls to nothing at its ends, where structure enters and leaves.
-    """
-    columns = seams.shape[-1]
-    most = min(axis, columns - 1 - axis)
-    reach = most if reach is None else min(reach, most)
-    if 2 * reach < _LEAST_OVERLAP * columns:
-        return float("inf")
-    u = np.arange(-np.floor(reach), np.floor(reach) + 1)
-    weight = np.cos(np.pi / 2 * u / (np.floor(reach) + 1)) ** 2
-    a, b = (_at(seams[:, k], axis + u) for k in (0, 1))
-    c, d = (_at(seams[:, k], axis - u) for k in (2, 3))
-    bends = (a - 2 * b + c) ** 2 + (b - 2 * c + d) ** 2
-    return float(np.mean(bends @ weight) / weight.sum())
-
-
-def _at(frames: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Values of (..., columns) at fractional columns: a shift by spline and whole samples."""
-    first = places[0]
-    whole = int(np.floor(min(places[0], places[-1])))
-    part = float(min(places[0], places[-1]) - whole)
-    count = len(places)
-    lead = np.pad(frames, [(0, 0)] * (frames.ndim - 1) + [(2, 3)], mode="edge")
-    t = part
-    # Cubic Lagrange weights at offsets -1, 0, 1, 2.
-    weights = (
-        -t * (t - 1) * (t - 2) / 6,
-        (t + 1) * (t - 1) * (t - 2) / 2,
-        -(t + 1) * t * (t - 2) / 2,
-        (t + 1) * t * (t - 1) / 6,
-    )
-    out = sum(w * lead[..., whole + 1 + k : whole + 1 + k + count] for k, w in enumerate(weights))
-    values = np.asarray(out)
-    return values if places[-1] > first else values[..., ::-1]
-
-
-def _refine(cost, start: float) -> float:  # type: ignore[no-untyped-def]
-    """Nearest minimum to sub-pixel: finer grids, then a parabola."""
+def _closely(
+    banded: np.ndarray, found: list[Seam], start: float, columns: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Axes (n,) and log likelihoods (bands, n) about the best one; mirrored ever nearer to it."""
     best = start
-    for step in (0.25, 0.05):
-        grid = best + step * np.arange(-6, 7)
-        values = [cost(a) for a in grid]
-        best = float(grid[int(np.argmin(values))])
-    near = np.array([cost(best + s) for s in (-0.05, 0.0, 0.05)])
-    bend = near[0] - 2 * near[1] + near[2]
-    return best + (0.05 * 0.5 * (near[0] - near[2]) / bend if bend > 0 else 0.0)
+    for _ in range(_ROUNDS):
+        middle = int(np.clip(round(best), _LEAST_COLUMNS // 2, columns - 1 - _LEAST_COLUMNS // 2))
+        sides = [
+            curves(banded[:, s.left], banded[:, s.right], s, middle, _REACH, columns) for s in found
+        ]
+        axes, likelihood = sides[0][0], np.sum([side[1] for side in sides], axis=0)
+        best = _summit(axes, likelihood.sum(axis=0))
+        if abs(best - middle) < 0.75:
+            break
+    return axes, likelihood
+
+
+def _summit(axes: np.ndarray, likelihood: np.ndarray) -> float:
+    """Place of the maximum, by a parabola through its neighbours."""
+    k = int(np.clip(np.argmax(likelihood), 1, len(axes) - 2))
+    a, b, c = likelihood[k - 1 : k + 2]
+    bend = a - 2 * b + c
+    shift = 0.5 * (a - c) / bend if bend < 0 else 0.0
+    return float(axes[k] + np.clip(shift, -1, 1) * (axes[1] - axes[0]))
+
+
+def _stands_out(
+    axes: np.ndarray, likelihood: np.ndarray, column: float, candidates: list[tuple[float, float]]
+) -> float:
+    """How far the best axis stands out from the second best, 0 to 1; 0 if the search disagrees.
+
+    The lead counts twice: relative to the best (a periodic specimen has rivals), and as it is (in
+    noise the best leads by little, whatever the share).
+    """
+    other = np.abs(axes - column) > _SECOND
+    best = float(likelihood.max())
+    second = max(float(likelihood[other].max()), 0.0) if other.any() else 0.0
+    here = min((c for a, c in candidates if abs(a - column) <= 1.0), default=np.inf)
+    far = min((c for a, c in candidates if abs(a - column) > _SECOND), default=np.inf)
+    lead = best - second
+    if lead <= 0 or here >= far:
+        return 0.0
+    return lead / best * lead / (lead + _DECISIVE)
 
 
 def _line(votes: np.ndarray, centre: float) -> tuple[float, float]:

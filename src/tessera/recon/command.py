@@ -44,15 +44,19 @@ def reconstruct(
     """
     from tessera.compute import ranks
     from tessera.formats import open_scan
-    from tessera.recon.tile import Slabs, angles_of, prepare
+    from tessera.formats.scan import angles_of, pixel_of
+    from tessera.recon.prepare import axis_of, pictures
+    from tessera.recon.tile import Slabs, backend
     from tessera.volume.engine import run_batch
     from tessera.volume.record import make_key
 
     with open_scan(path) as scan:
-        angles = angles_of(scan, settings)
-        axis, qc = ranks.root_only(comm, prepare, scan, angles, settings)
-        if ranks.rank_of(comm) == 0:
-            _write_axis(out, axis, qc)
+        angles = angles_of(scan, settings.angles_deg)
+        pixel = pixel_of(scan.header, settings.pixel_um, path)
+        axis = ranks.root_only(comm, axis_of, scan, angles, settings)
+        one = backend(settings, angles, scan.header.columns, 1)
+        qc = ranks.root_only(comm, pictures, scan, axis, settings, one, pixel)
+        ranks.root_only(comm, _write_axis, out, axis, qc)
         if axis.how == "found" and axis.confidence < settings.axis.min_confidence:
             raise TesseraError(
                 f"{path}: the rotation axis is not to be trusted ({axis.column:.2f}, confidence "

@@ -30,8 +30,9 @@ def line_integrals(
     flat_times: np.ndarray,
     settings: Recon,
     where: str,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return line integrals without unit, float32, before and after stripe removal.
+    times: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return line integrals without unit, float32, with the detector's stripes still in them.
 
     Args:
         counts: projections (angles, rows, columns).
@@ -39,6 +40,8 @@ def line_integrals(
         flat_times: (flats,) from 0 (before the scan) to 1 (after it).
         settings: which corrections.
         where: name of the scan, for what is said of bad data.
+        times: (angles,) when each projection was taken, on the scale of ``flat_times``; None:
+            evenly, from 0 to 1. Neighbours in ``counts`` are neighbours in time.
 
     Raises:
         TesseraError: projections with NaN, infinite or only zero counts; flats no brighter than
@@ -48,15 +51,16 @@ def line_integrals(
     dark = np.median(darks, axis=0).astype(np.float32)
     beam = _beam(flats, flat_times, dark, where)
     dead = _dead_pixels(beam.mean(axis=0), where) if settings.dead_pixels else None
-    times = np.linspace(0, 1, len(counts), dtype=np.float32)[:, None, None]
+    if times is None:
+        times = np.linspace(0, 1, len(counts))
+    times = np.asarray(times, np.float32)[:, None, None]
     flat = beam[0] if len(beam) == 1 else (1 - times) * beam[0] + times * beam[1]
     ratio = (counts.astype(np.float32) - dark) / np.maximum(flat, 1e-6)
     if dead is not None and dead.any():
         _fill(ratio, dead)
     if settings.zingers:
         _remove_zingers(ratio)
-    raw = -np.log(np.maximum(ratio, _FLOOR))
-    return raw, remove_stripes(raw, settings.rings)
+    return -np.log(np.maximum(ratio, _FLOOR))
 
 
 def _check_counts(counts: np.ndarray, where: str) -> None:

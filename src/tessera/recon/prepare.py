@@ -1,0 +1,119 @@
+"""Before a tile is reconstructed: its rotation axis, and pictures that say whether to trust it.
+
+Neither needs the whole scan. The axis is found in the few frames near the scan's seams, in bands of
+rows spread over the detector; the pictures are of the rows in the middle.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tessera.config import Recon
+from tessera.errors import TesseraError
+from tessera.formats import Scan
+from tessera.recon.axis import FoundAxis, find_axis, given_axis
+from tessera.recon.correct import line_integrals, remove_stripes, ring_score
+from tessera.recon.seam import frames_of, seams
+
+_BANDS, _BAND_ROWS = 16, 16  # at most
+_LEAST_BANDS = 3  # to vote
+_PICTURE_ROWS = 8
+_PICTURE_SIDE = 1024  # a flat of more pixels is shown by every n-th
+_FLAT_ROWS = 64  # read at a time
+
+
+def bands_of(rows: int) -> np.ndarray:
+    """Return detector rows (bands, rows of a band), bands spread from the first row to the last."""
+    each = max(1, min(_BAND_ROWS, rows // _LEAST_BANDS))
+    count = min(_BANDS, rows // each)
+    starts = np.linspace(0, rows - each, count).round().astype(int)
+    return np.asarray(starts[:, None] + np.arange(each))
+
+
+def axis_of(scan: Scan, angles: np.ndarray, settings: Recon) -> FoundAxis:
+    """Return the axis: as the settings give it, or found.
+
+    Raises:
+        TesseraError: the axis that is given lies outside the picture; bad frames.
+    """
+    column = settings.axis.column
+    if column is not None:
+        if not 0 <= column <= scan.header.columns - 1:
+            raise TesseraError(
+                f"recon.axis.column: {column} lies outside the picture of "
+                f"{scan.header.columns} columns; give a column within it"
+            )
+        return given_axis(column)
+    found = seams(angles)
+    used = frames_of(found)
+    rows = bands_of(scan.header.rows)
+    frames = np.zeros((0, rows.size, scan.header.columns), np.float32)
+    if len(used):
+        bands = [_integrals_at(scan, used, slice(b[0], b[-1] + 1), settings) for b in rows]
+        frames = np.concatenate(bands, axis=1)
+    return find_axis(frames, [s.within(used) for s in found], settings.axis, rows)
+
+
+def _integrals_at(scan: Scan, used: np.ndarray, rows: slice, settings: Recon) -> np.ndarray:
+    """Line integrals (used, rows, columns) of some projections, run by run: zingers are judged by
+    neighbours in time."""
+    flats, darks = scan.flats(rows), scan.darks(rows)
+    last = max(scan.header.angles - 1, 1)
+    parts = []
+    for run in np.split(used, np.flatnonzero(np.diff(used) > 1) + 1):
+        counts = scan.projections(rows, slice(int(run[0]), int(run[-1]) + 1))
+        parts.append(
+            line_integrals(
+                counts, flats, darks, scan.flat_times, settings, scan.path, times=run / last
+            )
+        )
+    return np.concatenate(parts)
+
+
+def pictures(
+    scan: Scan, axis: FoundAxis, settings: Recon, backend: Any, pixel_um: float
+) -> dict[str, np.ndarray]:
+    """Return small pictures for the report (docs/formats.md).
+
+    Args:
+        scan: an open scan.
+        axis: its rotation axis.
+        settings: corrections.
+        backend: (sinograms, axes) -> slices per pixel.
+        pixel_um: detector pixel.
+    """
+    count = scan.header.rows
+    start = max(0, count // 2 - _PICTURE_ROWS // 2)
+    rows = slice(start, min(count, start + _PICTURE_ROWS))
+    middle = count // 2 - start
+    raw = line_integrals(
+        scan.projections(rows),
+        scan.flats(rows),
+        scan.darks(rows),
+        scan.flat_times,
+        settings,
+        scan.path,
+    )
+    clean = remove_stripes(raw, settings.rings)
+    made = backend(clean[:, middle : middle + 1], np.array([axis.column]))[0] / (pixel_um * 1e-4)
+    return {
+        "flat": _frame(scan.flats, count),
+        "dark": _frame(scan.darks, count),
+        "sinogram_raw": raw[:, middle],
+        "sinogram_clean": clean[:, middle],
+        "first_and_mirrored_last": np.stack([clean[0, middle], clean[-1, middle, ::-1]]),
+        "row": np.array(count // 2),
+        "ring_score": np.array([ring_score(raw), ring_score(clean)]),
+        "slice": made,
+        "profile": made[len(made) // 2],
+    }
+
+
+def _frame(read: Any, rows: int) -> np.ndarray:
+    """The first frame, small enough to look at, read some rows at a time."""
+    first = [read(slice(r, min(r + _FLAT_ROWS, rows)))[0] for r in range(0, rows, _FLAT_ROWS)]
+    whole = np.concatenate(first).astype(np.float32)
+    step = -(-max(whole.shape) // _PICTURE_SIDE)
+    return whole[::step, ::step]
