@@ -13,9 +13,9 @@ a function of d, one inverse Fourier transform of the sides' weighted cross spec
 
     log L(d) = const - 2 Re sum_omega exp(..) left^H (K^-1)_left,right right
 
-Its maximum is the axis, its curvature says how well it is known; S, the noise, rho and v are
-estimated from the frames themselves. It is a phase correlation whose weights follow from the
-geometry of the scan, and needs neither a reconstruction nor a specimen that fits the detector.
+Its maximum is the axis, its curvature says how well it is known; S, the noise, and each band's rho
+and v are estimated from the frames themselves. It is a phase correlation whose weights follow from
+the geometry of the scan, and needs neither a reconstruction nor a specimen that fits the detector.
 """
 
 from __future__ import annotations
@@ -65,8 +65,7 @@ def curves(
         width: detector columns: the scale of the specimen.
     """
     spectra = _spectra(left, right, middle, reach)
-    rho, v = _depth(spectra, seam, width)
-    cross = _cross(spectra, seam, rho, v)
+    cross = _cross(spectra, seam, _depths(spectra, seam, width))
     total = spectra.length * _FINE
     full = np.zeros((len(cross), total // 2 + 1), complex)
     full[:, : cross.shape[1]] = cross
@@ -108,44 +107,46 @@ def _covariance(apart: np.ndarray, omega: float, rho: float, v: float) -> np.nda
     return np.sinc(rho * omega * apart / np.pi) * np.exp(1j * omega * v * apart)
 
 
-def _depth(s: _Spectra, seam: Seam, width: int) -> tuple[float, float]:
-    """The specimen's range of depths that makes each side, alone, most likely."""
+def _depths(s: _Spectra, seam: Seam, width: int) -> list[tuple[float, float]]:
+    """The range of depths (rho, v) that makes each band's sides, each alone, most likely.
+
+    A band of its own: what lies far from the axis in some rows must not pull the axis of others.
+    """
     band = np.flatnonzero((s.omega >= 0.12) & (s.omega <= 2.0))
     band = band[np.unique(np.linspace(0, len(band) - 1, 20).astype(int))]
-    best, found = -np.inf, (float(width), 0.0)
     sides = [(s.left, seam.left_deg), (s.right, seam.right_deg)]
     aparts = [np.subtract.outer(a, a) for a in (np.deg2rad(d) for _, d in sides)]
-    for rho in np.multiply(_DEPTHS, width):
-        for v in np.multiply(_CENTRES, width):
-            total = 0.0
-            for c in band:
-                cells, which = np.unique(s.cell[:, c], return_inverse=True)
-                for (frames, _), apart in zip(sides, aparts, strict=True):
-                    matrix = s.snr[cells][:, None, None] * _covariance(apart, s.omega[c], rho, v)
-                    matrix = matrix + np.eye(len(apart)) + s.stripes
-                    inverse = np.linalg.inv(matrix)[which]
-                    column = frames[..., c]
-                    fit = np.einsum("bir,rij,bjr->", column.conj(), inverse, column, optimize=True)
-                    sizes = np.linalg.slogdet(matrix)[1][which].sum() * len(frames)
-                    total -= float(fit.real) / s.noise + sizes
-            if total > best:
-                best, found = total, (float(rho), float(v))
-    return found
+    tried = [(rho * width, v * width) for rho in _DEPTHS for v in _CENTRES]
+    total = np.zeros((len(tried), len(s.left)))
+    for number, (rho, v) in enumerate(tried):
+        for c in band:
+            cells, which = np.unique(s.cell[:, c], return_inverse=True)
+            for (frames, _), apart in zip(sides, aparts, strict=True):
+                matrix = s.snr[cells][:, None, None] * _covariance(apart, s.omega[c], rho, v)
+                matrix = matrix + np.eye(len(apart)) + s.stripes
+                inverse = np.linalg.inv(matrix)[which]
+                column = frames[..., c]
+                fit = np.einsum("bir,rij,bjr->b", column.conj(), inverse, column, optimize=True)
+                total[number] -= fit.real / s.noise + np.linalg.slogdet(matrix)[1][which].sum()
+    return [tried[n] for n in np.argmax(total, axis=0)]
 
 
-def _cross(s: _Spectra, seam: Seam, rho: float, v: float) -> np.ndarray:
+def _cross(s: _Spectra, seam: Seam, depths: list[tuple[float, float]]) -> np.ndarray:
     """The weighted cross spectrum (bands, column frequencies) of the two sides."""
     k = len(seam.left)
     angle = np.deg2rad(np.concatenate([seam.left_deg, seam.right_deg]))
     apart = np.subtract.outer(angle, angle)
     same_side = np.kron(np.eye(2), np.ones((k, k)))
     out = np.zeros((len(s.left), len(s.omega)), complex)
-    for c in np.flatnonzero((s.omega >= _BAND[0]) & (s.omega <= _BAND[1])):
-        cells, which = np.unique(s.cell[:, c], return_inverse=True)
-        matrix = s.snr[cells][:, None, None] * _covariance(apart, s.omega[c], rho, v)
-        matrix = matrix + np.eye(2 * k) + s.stripes * same_side
-        block = np.linalg.inv(matrix)[:, :k, k:][which]
-        out[:, c] = np.einsum(
-            "bir,rij,bjr->b", s.left[..., c].conj(), block, s.right[..., c], optimize=True
-        )
+    for rho, v in set(depths):
+        bands = [n for n, depth in enumerate(depths) if depth == (rho, v)]
+        left, right = s.left[bands], s.right[bands]
+        for c in np.flatnonzero((s.omega >= _BAND[0]) & (s.omega <= _BAND[1])):
+            cells, which = np.unique(s.cell[:, c], return_inverse=True)
+            matrix = s.snr[cells][:, None, None] * _covariance(apart, s.omega[c], rho, v)
+            matrix = matrix + np.eye(2 * k) + s.stripes * same_side
+            block = np.linalg.inv(matrix)[:, :k, k:][which]
+            out[bands, c] = np.einsum(
+                "bir,rij,bjr->b", left[..., c].conj(), block, right[..., c], optimize=True
+            )
     return -2 * out / s.noise
