@@ -17,6 +17,7 @@ from tessera.errors import EXIT_FAILED, TesseraError
 COMMANDS = {
     "new": ("tessera.new.command", "look at the data and write a config to start from"),
     "check": ("tessera.check", "find what is wrong before the first job"),
+    "plan": ("tessera.plan.command", "what a run will cost, and what limits make of it"),
     "simulate": ("tessera.simulate.command", "make raw scans of a specimen whose truth is known"),
     "recon": ("tessera.recon.command", "reconstruct one raw scan into one tile"),
     "mosaic": ("tessera.mosaic.command", "register tiles, solve their positions, fuse them"),

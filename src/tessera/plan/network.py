@@ -1,0 +1,170 @@
+"""What a network computes, counted on shapes alone: torch's ``meta`` device holds no numbers."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tessera.config import Model, Predict
+from tessera.volume.box import Triple
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Network:
+    """The facts of one model's network that decide its cost.
+
+    Attributes:
+        name: in the config, e.g. ``unet3d``.
+        halo: voxels (z, y, x) of real context.
+        align: what read boxes begin and end at multiples of.
+        voxel_bytes: bytes of tensors that live at a time, a voxel of the read box.
+        parameters: number of weights.
+        moves: steps (z, y, x) of a flood-filling network's field of view; empty for any other.
+        members: of an ensemble; empty for a single network.
+    """
+
+    name: str
+    outputs: int
+    channels: tuple[int, ...]
+    options: str
+    halo: Triple
+    align: Triple
+    voxel_bytes: float
+    parameters: int
+    moves: tuple[int, ...] = ()
+    members: tuple[Network, ...] = ()
+
+    def gflop(self, read: tuple[int, ...], write: tuple[int, ...] | None = None) -> float:
+        """GFLOP (2 a multiplication) of one pass over ``read`` (z, y, x) voxels.
+
+        Args:
+            write: the voxels in the middle that are wanted; None wants all. Layers compute only
+                what these need, as :mod:`tessera.predict.trim` does.
+        """
+        if self.members:
+            return sum(member.gflop(read, write) for member in self.members)
+        return _gflop(self.name, self.outputs, self.channels, self.options, read, write)
+
+
+def outputs_of(model: Model) -> int:
+    """Number of output channels of a model's network."""
+    from tessera.train.targets import output_classes
+
+    return 1 if model.net == "ffn" else len(output_classes(model.target, model.classes))
+
+
+def network(model: Model) -> Network:
+    """Return the facts of a model's network; nothing is trained or allocated.
+
+    Raises:
+        TesseraError: if it cannot be built.
+    """
+    from tessera.predict.shape import bytes_a_voxel
+
+    options = json.dumps(model.net_options, sort_keys=True)
+    outputs = outputs_of(model)
+    net: Any = _build(model.net, outputs, model.channels, options)
+    return Network(
+        model.net,
+        outputs,
+        model.channels,
+        options,
+        Triple(*getattr(net, "halo", (0, 0, 0))),
+        Triple(*getattr(net, "align", (1, 1, 1))),
+        bytes_a_voxel(net, outputs),
+        sum(p.numel() for p in net.parameters()),
+        tuple(getattr(net, "deltas", ())),
+    )
+
+
+def together(members: Sequence[Network]) -> Network:
+    """Return the facts of an ensemble: it sees as far as any, and aligns as all do."""
+    largest = max(members, key=lambda m: m.voxel_bytes)
+    return replace(
+        largest,
+        halo=Triple(*map(max, *(m.halo for m in members))) if members[1:] else largest.halo,
+        align=Triple(*map(math.lcm, *(m.align for m in members))),
+        parameters=sum(m.parameters for m in members),
+        members=tuple(members),
+    )
+
+
+def compute_block(network: Network, settings: Predict, shape: tuple[int, ...]) -> Triple:
+    """Return the write box (z, y, x) of a compute block, as ``tessera predict store`` lays it."""
+    from tessera.predict.shape import compute_block as chosen
+
+    return chosen(
+        Triple(*shape),
+        Triple(*settings.block),
+        network.halo,
+        network.voxel_bytes,
+        settings.memory_gib,
+    )
+
+
+def _build(name: str, outputs: int, channels: tuple[int, ...], options: str) -> nn.Module:
+    import torch
+
+    from tessera.nets.registry import build
+
+    with torch.device("meta"):
+        return build(name, outputs, channels, json.loads(options)).eval()
+
+
+@functools.lru_cache(maxsize=64)
+def _gflop(
+    name: str,
+    outputs: int,
+    channels: tuple[int, ...],
+    options: str,
+    read: tuple[int, ...],
+    write: tuple[int, ...] | None,
+) -> float:
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from tessera.predict.trim import Trimmed, Untrimmable
+
+    convolution = torch.ops.aten.convolution.default
+
+    class Counter(TorchDispatchMode):
+        """Adds up convolutions, beside which nothing counts (torch's own counter loads for 3 s)."""
+
+        flop = 0.0
+
+        def __torch_dispatch__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            with self:  # in inference mode a convolution comes as what it is made of
+                out = function.decompose(*args, **(kwargs or {}))
+            if out is not NotImplemented:
+                return out
+            out = function(*args, **(kwargs or {}))
+            if function is convolution:
+                image, weight, transposed = args[0], args[1], args[6]
+                # Each voxel of the output, or of a transposed one's input, meets each weight.
+                places = image if transposed else out
+                self.flop += 2.0 * weight.numel() * places.numel() / places.shape[1]
+            return out
+
+    net: Any = _build(name, outputs, channels, options)
+    inputs = 2 if name == "ffn" else 1  # image and seed
+    image = torch.empty((1, inputs, *read), device="meta")
+    with torch.no_grad(), Counter() as counter:
+        if write is None or name == "ffn":
+            net(image)
+        else:
+            before = [(r - w) // 2 for r, w in zip(read, write, strict=True)]
+            z, y, x = ((b, b + w) for b, w in zip(before, write, strict=True))
+            try:
+                Trimmed(net)(image, (z, y, x))
+            except Untrimmable:
+                net(image)
+    return counter.flop / 1e9

@@ -1,0 +1,115 @@
+"""The command: what it counts is what the workflow does; a large volume costs it nothing more."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+import zarr
+
+from tessera import cli
+from tessera.config import parse_config
+from tessera.plan.stages import data_of, works
+from tests.workflow.conftest import REPO, SMALL, environment
+
+
+def jobs_by_rule(config: Path, folder: Path) -> dict[str, int]:
+    """What Snakemake itself would run, from its dry run."""
+    line = [sys.executable, "-m", "snakemake", "-n", "--quiet", "rules", "--cores", "2"]
+    line += ["--directory", str(folder), "--configfile", str(config), "-s", str(REPO / "Snakefile")]
+    done = subprocess.run(line, capture_output=True, text=True, env=environment(), timeout=300)
+    assert done.returncode == 0, done.stderr + done.stdout
+    found = re.findall(r"^([a-z_]+) +(\d+)$", done.stdout, re.M)
+    return {rule: int(count) for rule, count in found if rule not in ("all", "total")}
+
+
+def write(folder: Path, settings: dict[str, Any]) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def large(folder: Path, side: int, block: int) -> dict[str, Any]:
+    """Settings of a volume that holds nothing yet but says how large it is."""
+    zarr.create_array(
+        str(folder / "large.zarr"), shape=(side,) * 3, chunks=(64,) * 3, dtype="uint8"
+    )
+    sizes = {"block": [block] * 3}
+    return {
+        "specimen": "large",
+        "volume": {"path": str(folder / "large.zarr"), "voxel_um": [1, 1, 1]},
+        "mosaic": {"dtype": "uint8", "shard": [block] * 3, "chunk": [block] * 3, "levels": 1},
+        "models": {
+            "cells": {
+                "classes": ["background", "soma"],
+                "channels": [4, 8],
+                "labels": [{"path": str(folder / "large.zarr")}],
+                "patch": [16, 16, 16],
+                "steps": 10,
+            }
+        },
+        "predict": {**sizes, "chunk": [block] * 3},
+        "label": sizes,
+    }
+
+
+def test_jobs_are_those_of_the_workflow(tmp_path: Path) -> None:
+    config = write(tmp_path, SMALL)
+    counted: dict[str, int] = {}
+    for work in works(parse_config(SMALL)):
+        counted[work.rule] = counted.get(work.rule, 0) + work.jobs
+    ran = jobs_by_rule(config, tmp_path)
+    ran.pop("plan", None)  # it is no work
+    assert counted == ran
+
+
+def test_a_million_blocks(tmp_path: Path) -> None:
+    settings = large(tmp_path, 800, 8)
+    config = write(tmp_path, settings)
+    parsed = parse_config(settings)
+    found = {w.rule: w for w in works(parsed, data_of(parsed))}
+    assert found["label_local"].blocks == 10**6
+    assert found["predict"].jobs == found["label_local"].jobs == 250
+    # One file a shard, and one record, log and benchmark a batch; folders are c/z/y.
+    assert found["label_relabel"].files == 10**6 + 100**2 + 100 + 5 + 3 * 250
+    ran = jobs_by_rule(config, tmp_path)
+    assert sum(ran.values()) < 1100
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 1 << 20  # KiB: 1 GiB
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write(tmp_path, SMALL | {"results": str(tmp_path / "results")})
+    to = tmp_path / "results" / "small" / "plan" / "plan.json"
+    given = ["plan", str(config), "--json", str(to), "--cores", "2", "--inodes", "20"]
+    assert cli.main(given) == 0
+    said = capsys.readouterr().out
+    assert "files: " in said and "the quota leaves 20" in said and "calibration" in said
+    plan = json.loads(to.read_text())
+    names = [rule["rule"] for rule in plan["rules"]]
+    assert names[0] == "simulate_truth" and names[-1] == "report"
+    assert all(rule["seconds"] > 0 for rule in plan["rules"])
+
+    # What a run took is believed before what a calibration says.
+    folder = to.parents[1] / "label" / "benchmarks"
+    folder.mkdir(parents=True)
+    for batch in range(2):
+        (folder / f"tissue_soma_local_{batch:04d}.tsv").write_text("s\tmax_rss\n500\t300\n")
+    assert cli.main(["plan", str(config), "--json", str(to)]) == 0
+    rules = {rule["rule"]: rule for rule in json.loads(to.read_text())["rules"]}
+    assert rules["label_local"]["seconds"] == pytest.approx(1000, rel=0.01)
+    assert rules["label_local"]["memory_mib"] == pytest.approx(300, rel=0.01)
+    assert rules["label_local"]["source"] == "small"
+
+
+def test_bad_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan"]) == 2
+    assert cli.main(["plan", "--settings", "{"]) == 2
+    assert cli.main(["plan", "--settings", '{"specimen": "x"}']) == 2
+    assert "give a config" in capsys.readouterr().err
