@@ -169,7 +169,7 @@ class _Bench:
         return small, frame(small)[0]
 
     def _recon(self, work: Work) -> float:
-        from tessera.recon.correct import line_integrals
+        from tessera.recon.correct import line_integrals, remove_stripes
         from tessera.recon.tile import backend
 
         angles, rows, columns, _ = max(self.data.tiles)
@@ -181,8 +181,8 @@ class _Bench:
         made = backend(settings, np.linspace(0, 180, angles, False), columns, 1)
 
         def slab() -> None:
-            _, clean = line_integrals(counts, flats, darks, np.zeros(2), settings, "calibration")
-            made(clean, np.full(rows, (columns - 1) / 2))
+            raw = line_integrals(counts, flats, darks, np.zeros(2), settings, "calibration")
+            made(remove_stripes(raw, settings.rings), np.full(rows, (columns - 1) / 2))
 
         took = _time(slab) + self.writing(self.noise) * rows * columns**2 / _SIDE**3
         return took / (angles * rows * columns / 1e6)

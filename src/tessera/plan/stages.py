@@ -258,7 +258,7 @@ def _train(name: str, model: Model, net: Network, data: Data) -> Work:
     ) / math.prod(patch)  # fmt: skip
     steps = _TRAIN_PASSES * model.batch * model.accumulate * ranks * model.steps
     known = model.steps // model.validate_every * checks
-    gflop = 0.0 if model.weights or model.ensemble else forward * (steps + known)
+    gflop = forward * (steps + known) if model.is_trained else 0.0
     voxels = model.batch * math.prod(patch)
     size = (4 + 4) * net.parameters * 4.0  # weights, average, two moments; in checkpoints, too
     return Work(
