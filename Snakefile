@@ -17,6 +17,7 @@ if not config:
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/plan.smk"
 include: "workflow/rules/simulate.smk"
 include: "workflow/rules/recon.smk"
 include: "workflow/rules/mosaic.smk"

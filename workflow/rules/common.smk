@@ -121,3 +121,16 @@ def tile_options(wildcards):
         return ""
     axes = " ".join(f"{ROOT}/recon/{tile}/axis.json" for tile in SCANS)
     return f"--positions {ROOT}/mosaic/positions.json --axis {axes}"
+
+
+def profile_option():
+    """The profile of this run, as its command line names it: it says how jobs are placed."""
+    given = [word.partition("=") for word in sys.argv]
+    for (name, equals, value), after in zip(given, [*sys.argv[1:], ""]):
+        folder = value if equals else after
+        if name == "--profile" and os.path.isdir(folder):
+            return f"--profile {shlex.quote(folder)}"
+    return ""
+
+
+PROFILE = profile_option()

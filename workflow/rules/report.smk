@@ -3,6 +3,7 @@
 
 rule report:
     input:
+        plan=f"{ROOT}/plan/plan.json",
         metrics=f"{ROOT}/evaluate/metrics.json",
         tables=[
             f"{ROOT}/analyse/{model}/{cls}.json"

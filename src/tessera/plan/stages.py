@@ -24,9 +24,10 @@ from tessera.plan.work import MIB, Work
 Shape = tuple[int, int, int]
 
 _PROBABILITY, _LABEL = 0.5, 0.05  # of their bytes are left by zstd
-_AXIS_ROWS = 54  # detector rows that vote for the rotation axis
 _JOB_FILES = 3  # a record, a log and Snakemake's benchmark
 _PIECE = 1 << 24  # voxels that statistics hold at a time in each thread
+_HOROVOD = 128.0 * MIB  # its buffer for gradients on their way
+_LIBRARIES = 130.0 * MIB  # of tomography, which no other stage loads
 _TRAIN_PASSES = 3  # forward, and twice as much backward
 _ITEM = {"float32": 4, "uint16": 2, "uint8": 1}
 
@@ -159,19 +160,19 @@ def _recon(config: Config, data: Data) -> Work:
     pixels = raw = stored = held = 0.0
     blocks = files = 0
     for angles, rows, columns, item in data.tiles:
-        seen = rows + min(rows, _AXIS_ROWS)  # the axis is found first, on some of the rows
-        pixels += angles * seen * columns
-        raw += angles * seen * columns * item
+        pixels += angles * rows * columns  # the axis is found first, on a few frames
+        raw += angles * rows * columns * item
         stored += 4.0 * rows * columns**2
         blocks += -(-rows // slab)
         files += work.volume_files((rows, columns, columns), (slab, columns, columns))
         files += 6 + _JOB_FILES  # axis.json, qc.npz, the folders of the tile and its records
-        at_once = max(min(slab, rows), min(rows, _AXIS_ROWS))
+        at_once = min(slab, rows)
         # Counts of two slabs; transmission, its median, integrals, and these without stripes; the
         # spokes of eight slices with their places; slices on their way to the disk.
         spokes = 3 * columns * angles * (8 * 4 + 16)
         slices = 2 * 4.0 * min(slab, rows) * columns**2
-        held = max(held, angles * at_once * columns * (2 * item + 16) + spokes + slices)
+        arrays = angles * at_once * columns * (2 * item + 16) + spokes + slices
+        held = max(held, arrays + _LIBRARIES)
     jobs = len(data.tiles)
     return Work(
         "recon", jobs, blocks, pixels / 1e6, "Mpixel", "", -(-blocks // jobs),
@@ -266,7 +267,7 @@ def _train(name: str, model: Model, net: Network, data: Data) -> Work:
         read=ranks * model.batch * model.steps * model.accumulate * math.prod(patch) * data.item,
         written=size / 2, files=8 + _JOB_FILES,
         # Backward keeps what forward made: about three times what inference holds.
-        held=size + 3.0 * voxels * net.voxel_bytes,
+        held=size + 3.0 * voxels * net.voxel_bytes + _HOROVOD,
         tasks=ranks, start="torch",
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tessera.report.results import Results
@@ -27,6 +27,9 @@ class Cost:
         seconds: all jobs together.
         longest: the longest of them, in seconds.
         peak_mib: the largest memory of any.
+        cpu_seconds: processor time of all jobs together.
+        read_mb, written_mb: what went to and from the disk; what the system had cached did not.
+        spans: name -> when each job began and ended, in seconds since 1970.
     """
 
     rule: str
@@ -34,20 +37,42 @@ class Cost:
     seconds: float = 0.0
     longest: float = 0.0
     peak_mib: float = 0.0
+    cpu_seconds: float = 0.0
+    read_mb: float = 0.0
+    written_mb: float = 0.0
+    spans: dict[str, tuple[float, float]] = field(default_factory=dict)
 
-    def add(self, seconds: float, peak_mib: float) -> None:
+    def add(self, job: Job) -> None:
         """Count one more job."""
         self.jobs += 1
-        self.seconds += seconds
-        self.longest = max(self.longest, seconds)
-        self.peak_mib = max(self.peak_mib, peak_mib)
+        self.seconds += job.seconds
+        self.longest = max(self.longest, job.seconds)
+        self.peak_mib = max(self.peak_mib, job.peak_mib)
+        self.cpu_seconds += job.cpu_seconds
+        self.read_mb += job.read_mb
+        self.written_mb += job.written_mb
+        if job.ended:
+            self.spans[job.name] = (job.ended - job.seconds, job.ended)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job, as its benchmark or, where there is none, its record tells; see :class:`Cost`."""
+
+    name: str
+    seconds: float
+    peak_mib: float
+    cpu_seconds: float = 0.0
+    read_mb: float = 0.0
+    written_mb: float = 0.0
+    ended: float = 0.0
 
 
 def costs(results: Results) -> list[Cost]:
     """Return the cost of each rule, in the order in which the workflow's stages run."""
     found: dict[str, Cost] = {}
-    for rule, seconds, peak in _jobs(results.root):
-        found.setdefault(rule, Cost(rule)).add(seconds, peak)
+    for rule, job in _jobs(results.root):
+        found.setdefault(rule, Cost(rule)).add(job)
     order = ("simulate", "recon", "mosaic", "align", "train", "predict", "label", "analyse")
     stage = {name: n for n, name in enumerate(order)}
     step = {name: n for n, name in enumerate(_STEPS)}
@@ -59,16 +84,28 @@ def costs(results: Results) -> list[Cost]:
     return sorted(found.values(), key=place)
 
 
-def _jobs(root: Path) -> Iterator[tuple[str, float, float]]:
-    """(rule, seconds, peak MiB) of each job that left a benchmark, else a record."""
+def _jobs(root: Path) -> Iterator[tuple[str, Job]]:
+    """Rule and numbers of each job that left a benchmark, else a record."""
     seen = set()
     for path in sorted(root.glob("*/benchmarks/*.tsv")):
         stage = path.relative_to(root).parts[0]
         rule = rule_of(stage, path.stem)
+        ended = path.stat().st_mtime  # Snakemake writes it when the job has ended
         with open(path, newline="") as file:
             for row in csv.DictReader(file, delimiter="\t"):
                 seen.add(stage)
-                yield rule, _number(row.get("s")), _number(row.get("max_rss"))
+                yield (
+                    rule,
+                    Job(
+                        path.stem,
+                        _number(row.get("s")),
+                        _number(row.get("max_rss")),
+                        _number(row.get("cpu_time")),
+                        _number(row.get("io_in")),
+                        _number(row.get("io_out")),
+                        ended,
+                    ),
+                )
     for path in sorted(root.rglob("records/*.json")):
         stage = path.relative_to(root).parts[0]
         if stage not in seen:
@@ -76,8 +113,11 @@ def _jobs(root: Path) -> Iterator[tuple[str, float, float]]:
             entries = [e for e in lines if "block" in e]
             yield (
                 stage,
-                sum(e.get("seconds", 0.0) for e in entries),
-                max((e.get("peak_mib", 0.0) for e in entries), default=0.0),
+                Job(
+                    str(path),
+                    sum(e.get("seconds", 0.0) for e in entries),
+                    max((e.get("peak_mib", 0.0) for e in entries), default=0.0),
+                ),
             )
 
 

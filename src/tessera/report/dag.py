@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,15 +67,15 @@ def graph(results: Results, given: Path | None = None) -> Graph:
         return Graph(jobs, [(a, b) for a, b in edges if a in jobs and b in jobs])
     left = {rule: len(list(results.root.glob(what))) for rule, (what, _) in _KNOWN.items() if what}
     jobs = {rule: count for rule, count in left.items() if count} | {"report": 1}
-    edges = [(b, a) for a in jobs for b in sorted(_before(a, jobs))]
+    edges = [(b, a) for a in jobs for b in sorted(before(a, jobs))]
     return Graph(jobs, _reduced(edges))
 
 
-def _before(rule: str, present: dict[str, int]) -> set[str]:
-    """The nearest rules before this one that have run."""
+def before(rule: str, present: Container[str]) -> set[str]:
+    """Return the nearest rules before this one that are present (have run, say)."""
     out: set[str] = set()
-    for before in _KNOWN[rule][1]:
-        out |= {before} if before in present else _before(before, present)
+    for one in _KNOWN[rule][1] if rule in _KNOWN else ():
+        out |= {one} if one in present else before(one, present)
     return out
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from tessera import __version__
+from tessera.report import planned
 from tessera.report.cost import Cost, costs
 from tessera.report.dag import draw, graph
 from tessera.report.page import Figure, Section, Table
@@ -52,6 +53,7 @@ def section(results: Results, dag: Path | None) -> Section:
     if spent:
         out.add(Figure(_bars(spent), "Seconds of all jobs of a rule together, and the largest "
                        "memory of any one job.", 3, "Time and memory"))  # fmt: skip
+        out.add(planned.table(results, spent))
         total = sum(c.seconds for c in spent)
         worst = max(spent, key=lambda c: c.peak_mib)
         out.lead = (
