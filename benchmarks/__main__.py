@@ -1,6 +1,6 @@
 """All benchmarks, one after the other: ``make bench``, or ``make bench ARGS="recon label"``.
 
-Each prints its ratios and writes ``benchmarks/results/<name>.json``. Nothing else should run beside.
+Each prints its ratios and writes ``benchmarks/results/<name>.json``. Run nothing else beside.
 """
 
 import subprocess
