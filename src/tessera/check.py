@@ -79,6 +79,8 @@ def check_config(config: Config) -> Summary:
     for name, model in config.models.items():
         _check_boxes(name, model, summary.shape)
         _check_labels(name, model, config, summary.shape)
+        if model.net == "ffn":
+            _check_fill(name, model, config, summary.shape)
         summary.lines.append(_model_line(name, model, summary))
     _check_companions(config, summary.shape)
     _check_room(root, config, summary)
@@ -277,6 +279,33 @@ def _model_line(name: str, model: Model, summary: Summary) -> str:
     if model.weights or model.ensemble:
         return f"model {name}: {kinds}; from {model.weights or ' + '.join(model.ensemble)}"
     return f"model {name}: {model.net}, {kinds}; {model.steps} steps"
+
+
+def _check_fill(name: str, model: Model, config: Config, shape: Shape) -> None:
+    """Of a flood-filling network: its weights, one class, and subvolumes that overlap enough."""
+    from tessera.volume.subvolume import make_grid
+
+    for path in layout.weights(model):
+        if not os.path.exists(path):
+            raise TesseraError(
+                f"models.{name}.weights: {path} does not exist; correct the path, or take it out "
+                "to train a network"
+            )
+    if len([c for c in model.classes if c != "background"]) != 1:
+        raise TesseraError(
+            f"models.{name}.classes: a flood-filling network fills the objects of one class, not "
+            f"{list(model.classes)}; give [background, neuron], say"
+        )
+    given = model.net_options.get("fov", 33)
+    fov = (given,) * 3 if isinstance(given, int) else tuple(given)
+    fill = config.predict.fill
+    counts = make_grid(shape, fill.subvolume, fill.overlap_vox).counts
+    for axis, count, size in zip("zyx", counts, fov, strict=True):
+        if count > 1 and fill.overlap_vox // 2 < size // 2:
+            raise TesseraError(
+                f"predict.fill.overlap_vox: {fill.overlap_vox} voxels are less than the field of "
+                f"view of models.{name} along {axis}; make it at least {size // 2 * 2}"
+            )
 
 
 def _check_companions(config: Config, shape: Shape) -> None:

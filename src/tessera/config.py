@@ -197,6 +197,9 @@ class Model(Section):
     weights: str | None = Field(
         None, description="published weights of an FFN (.npz): imported, and nothing is trained"
     )
+    weights_mean_std: tuple[float, Positive] = Field(
+        (128.0, 33.0), description="grey values that imported weights see as 0, and as 1 more"
+    )
     ensemble: tuple[str, ...] = Field(
         (), description="other models of the config: their mean, and nothing is trained"
     )
@@ -244,6 +247,10 @@ class Model(Section):
                     f"labels of '{source.instances_of}' in {source.path} are none of the classes "
                     f"{list(self.classes)}; name it under classes"
                 )
+        if self.weights is not None and self.net != "ffn":
+            raise ValueError(
+                f"weights are imported for net: ffn, not for {self.net}; take them out, or set net"
+            )
         given = [n for n in ("weights", "ensemble", "bundle") if getattr(self, n)]
         if len(given) > 1:
             raise ValueError(f"a model comes from {' or from '.join(given)}; give one of them")

@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from tessera.config import Config
+from tessera.config import Config, Model
 from tessera.errors import TesseraError
 
 _BLOCKS_A_BATCH = 200  # minutes of work in one job
@@ -79,6 +79,29 @@ def batches(config: Config, asked: int | None, block: tuple[int, int, int]) -> i
         return asked
     blocks = math.prod(-(-n // b) for n, b in zip(volume_shape(config), block, strict=True))
     return min(max(1, math.ceil(blocks / _BLOCKS_A_BATCH)), _MOST_BATCHES)
+
+
+def weights(model: Model) -> list[str]:
+    """Return the file of published weights that a model is made of, if it is.
+
+    A TensorFlow checkpoint is named by its prefix; its index stands for it.
+    """
+    if model.weights is None:
+        return []
+    index = model.weights + ".index"
+    return [index if not os.path.exists(model.weights) and os.path.exists(index) else model.weights]
+
+
+def fill_batches(config: Config) -> int:
+    """Return the number of batches of a flood-filling network: each subvolume takes long enough."""
+    from tessera.volume.subvolume import make_grid
+
+    if config.predict.batches is not None:
+        return config.predict.batches
+    fill = config.predict.fill
+    return min(
+        len(make_grid(volume_shape(config), fill.subvolume, fill.overlap_vox)), _MOST_BATCHES
+    )
 
 
 def set_environment() -> None:

@@ -41,7 +41,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run a sub-command."""
     if args.what == "import-ffn":
-        import_ffn(args)
+        from tessera.nets.published import import_ffn
+
+        geometry = {"fov": args.fov, "deltas": args.deltas}
+        grey = (args.mean, args.std)
+        import_ffn(args.weights, args.out, args.name, geometry, grey, tuple(args.voxel_um))
         print(describe(str(args.out)))
     elif args.what == "join":
         from tessera.nets.join import join
@@ -51,34 +55,6 @@ def main(args: argparse.Namespace) -> int:
     else:
         print(describe(args.bundle))
     return 0
-
-
-def import_ffn(args: argparse.Namespace) -> str:
-    """Make a bundle of a published network's weights; return its digest.
-
-    Raises:
-        TesseraError: if the weights cannot be read, or do not fit the geometry given.
-    """
-    from tessera.nets.ffn import import_weights
-    from tessera.nets.registry import build
-    from tessera.volume.record import file_hash
-
-    state, found = import_weights(args.weights)
-    options = {**found, "fov": args.fov, "deltas": args.deltas}
-    net = build("ffn", 1, (), options)
-    bundle.fit(net, state, str(args.weights))
-    facts = bundle.Facts(
-        net={"name": "ffn", "channels": [], "options": options},
-        classes=(args.name,),
-        activation="sigmoid",
-        normalisation={"mean": args.mean, "std": args.std},
-        voxel_um=tuple(args.voxel_um),
-        halo_vox=net.halo,  # type: ignore[arg-type]
-        align_vox=net.align,  # type: ignore[arg-type]
-        training={"imported": args.weights.name},
-        data={"weights": file_hash(args.weights)},
-    )
-    return bundle.save(args.out, state, facts)
 
 
 def describe(folder: str) -> str:

@@ -23,6 +23,7 @@ try:
         CONFIG, CONFIG.predict.batches, CONFIG.predict.block
     )
     LABEL_BATCHES = layout.batches(CONFIG, CONFIG.label.batches, CONFIG.label.block)
+    FILL_BATCHES = layout.fill_batches(CONFIG)
 except TesseraError as error:
     print(f"tessera: {error}", file=sys.stderr)
     sys.stderr.flush()
@@ -35,11 +36,23 @@ OBJECTS = {
     name: [c for c in CONFIG.label.classes if c in model.classes]
     for name, model in CONFIG.models.items()
 }
+# Flood-filling networks fill subvolumes; all others predict block by block.
+FILLING = [name for name, model in CONFIG.models.items() if model.net == "ffn"]
+BLOCKWISE = [name for name in CONFIG.models if name not in FILLING]
+# Where an assembly lies below label/{model}/{cls}/: what is agglomerated later, apart.
+AGGLOMERATE = CONFIG.label.assembly.agglomerate
+FRAGMENTS = "fragments/" if AGGLOMERATE else ""
+AGGLOMERATED = [(m, c) for m in FILLING for c in OBJECTS[m] if AGGLOMERATE]
+
+
+def one_of(names):
+    """A wildcard's constraint."""
+    return "|".join(map(re.escape, names)) or "none"
 
 
 wildcard_constraints:
-    tile="|".join(map(re.escape, SCANS)) or "none",
-    model="|".join(map(re.escape, CONFIG.models)) or "none",
+    tile=one_of(SCANS),
+    model=one_of(CONFIG.models),
     cls=r"[A-Za-z0-9_-]+",
     batch=r"\d{4}",
 
@@ -59,6 +72,16 @@ def records(folder, count):
     return [f"{folder}/records/{number:04d}.json" for number in range(count)]
 
 
+def predict_batches(model):
+    """How many batches a model's prediction has."""
+    return FILL_BATCHES if model in FILLING else PREDICT_BATCHES
+
+
+def label_batches(model):
+    """How many batches label a model's objects: those of a fill are by subvolumes, too."""
+    return FILL_BATCHES if model in FILLING else LABEL_BATCHES
+
+
 def above(levels):
     """The folder that many levels above a rule's first output, as a params function."""
 
@@ -75,10 +98,18 @@ RECORDS = [f"{ROOT}/recon/{tile}/records/0000.json" for tile in SCANS]
 if not CONFIG.volume:
     RECORDS += records(f"{ROOT}/mosaic", MOSAIC_BATCHES)
 for name, classes in OBJECTS.items():
-    RECORDS += records(f"{ROOT}/predict/{name}", PREDICT_BATCHES)
+    RECORDS += records(f"{ROOT}/predict/{name}", predict_batches(name))
     for cls in classes:
-        RECORDS += records(f"{ROOT}/label/{name}/{cls}/local", LABEL_BATCHES)
-        RECORDS += records(f"{ROOT}/label/{name}/{cls}", LABEL_BATCHES)
+        folder = f"{ROOT}/label/{name}/{cls}"
+        RECORDS += records(folder, label_batches(name))
+        if name in BLOCKWISE:
+            RECORDS += records(f"{folder}/local", LABEL_BATCHES)
+            continue
+        RECORDS += records(f"{folder}/{FRAGMENTS}match", FILL_BATCHES)
+        if AGGLOMERATE:
+            RECORDS += records(f"{folder}/fragments", FILL_BATCHES)
+            RECORDS += records(f"{folder}/fragments/contacts", FILL_BATCHES)
+            RECORDS += records(f"{ROOT}/predict/{name}/refill", FILL_BATCHES)
 
 
 # On one machine; a cluster's profile names its own as the resource `mpi`. Jobs beside each other

@@ -6,11 +6,16 @@ rule evaluate:
         volume=VOLUME,
         truth=f"{SIMULATED}/truth.json" if CONFIG.simulate else [],
         stores=[f"{ROOT}/predict/{model}/store.json" for model in CONFIG.models],
-        seams=[f"{ROOT}/predict/{model}/seams.json" for model in CONFIG.models],
+        seams=[f"{ROOT}/predict/{model}/seams.json" for model in BLOCKWISE],
         labels=[
             f"{ROOT}/label/{model}/{cls}/labels.json"
             for model, classes in OBJECTS.items()
             for cls in classes
+        ],
+        # What agglomeration joins at each threshold is scored on the fragments.
+        fragments=[
+            f"{ROOT}/label/{model}/{cls}/fragments/labels.json"
+            for model, cls in AGGLOMERATED
         ],
         given=[s.path for model in CONFIG.models.values() for s in model.labels],
     output:
@@ -35,6 +40,11 @@ rule evaluate:
             + " ".join(
                 f"--labels {cls}={ROOT}/label/{name}/{cls}/labels.json"
                 for cls in OBJECTS[name]
+            )
+            + "".join(
+                f" --fragments {cls}={ROOT}/label/{name}/{cls}/fragments/labels.json"
+                for model_name, cls in AGGLOMERATED
+                if model_name == name
             )
             for name, model in CONFIG.models.items()
         ),

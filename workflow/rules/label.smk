@@ -1,6 +1,8 @@
 """label: connected components whose ids are global, in four passes.
 
 local (a batch) -> merge (one job) -> relabel (a batch) -> finish
+
+What flood-filling networks filled is labelled by assemble.smk; finish is the same.
 """
 
 
@@ -16,6 +18,8 @@ rule label_store:
         f"{ROOT}/label/{{model}}/{{cls}}/store.json",
     log:
         f"{ROOT}/label/logs/{{model}}_{{cls}}_store.log",
+    wildcard_constraints:
+        model=one_of(BLOCKWISE),
     conda:
         "../../envs/tessera.yaml"
     params:
@@ -37,6 +41,8 @@ rule label_local:
         f"{ROOT}/label/logs/{{model}}_{{cls}}_local_{{batch}}.log",
     benchmark:
         f"{ROOT}/label/benchmarks/{{model}}_{{cls}}_local_{{batch}}.tsv"
+    wildcard_constraints:
+        model=one_of(BLOCKWISE),
     conda:
         "../../envs/tessera.yaml"
     resources:
@@ -62,6 +68,8 @@ rule label_merge:
         f"{ROOT}/label/logs/{{model}}_{{cls}}_merge.log",
     benchmark:
         f"{ROOT}/label/benchmarks/{{model}}_{{cls}}_merge.tsv"
+    wildcard_constraints:
+        model=one_of(BLOCKWISE),
     conda:
         "../../envs/tessera.yaml"
     resources:
@@ -82,6 +90,8 @@ rule label_relabel:
         f"{ROOT}/label/logs/{{model}}_{{cls}}_relabel_{{batch}}.log",
     benchmark:
         f"{ROOT}/label/benchmarks/{{model}}_{{cls}}_relabel_{{batch}}.tsv"
+    wildcard_constraints:
+        model=one_of(BLOCKWISE),
     conda:
         "../../envs/tessera.yaml"
     resources:
@@ -99,7 +109,8 @@ rule label_relabel:
 rule label_finish:
     input:
         lambda wildcards: records(
-            f"{ROOT}/label/{wildcards.model}/{wildcards.cls}", LABEL_BATCHES
+            f"{ROOT}/label/{wildcards.model}/{wildcards.cls}",
+            label_batches(wildcards.model),
         ),
     output:
         f"{ROOT}/label/{{model}}/{{cls}}/labels.json",

@@ -1,4 +1,7 @@
-"""predict: a model over a volume, block by block; a job a batch of blocks."""
+"""predict: a model over a volume, block by block; a job a batch of blocks.
+
+The blocks of a flood-filling network are subvolumes that overlap, and `predict fill` fills them.
+"""
 
 
 localrules:
@@ -19,9 +22,10 @@ rule predict_store:
         settings=settings("predict"),
         bundle=lambda wildcards, input: os.path.dirname(input.model),
         folder=above(1),
-        batches=PREDICT_BATCHES,
+        fill=lambda wildcards: "fill " if wildcards.model in FILLING else "",
+        batches=lambda wildcards: predict_batches(wildcards.model),
     shell:
-        "tessera predict store --settings {params.settings:q} --volume {input.volume} "
+        "tessera predict {params.fill}store --settings {params.settings:q} --volume {input.volume} "
         "--model {params.bundle} --batches {params.batches} --out {params.folder} > {log} 2>&1"
 
 
@@ -41,10 +45,11 @@ rule predict:
         mem_mb=3072,
     params:
         folder=above(2),
-        batches=PREDICT_BATCHES,
+        fill=lambda wildcards: "fill " if wildcards.model in FILLING else "",
+        batches=lambda wildcards: predict_batches(wildcards.model),
         launch=launch,
     shell:
-        "{params.launch}tessera predict run --batch {wildcards.batch} --of {params.batches} "
+        "{params.launch}tessera predict {params.fill}run --batch {wildcards.batch} --of {params.batches} "
         "{params.folder} --ranks {resources.tasks} > {log} 2>&1"
 
 
@@ -57,6 +62,8 @@ rule predict_finish:
         f"{ROOT}/predict/logs/{{model}}_finish.log",
     benchmark:
         f"{ROOT}/predict/benchmarks/{{model}}_finish.tsv"
+    wildcard_constraints:
+        model=one_of(BLOCKWISE),
     conda:
         "../../envs/tessera.yaml"
     resources:

@@ -5,11 +5,17 @@ rule train:
     input:
         volume=VOLUME,
         truth=lambda wildcards: (
-            []
-            if CONFIG.models[wildcards.model].labels
-            else f"{ROOT}/simulate/truth.json"
+            f"{ROOT}/simulate/truth.json"
+            if CONFIG.models[wildcards.model].is_trained
+            and not CONFIG.models[wildcards.model].labels
+            else []
         ),
-        labels=lambda wildcards: [s.path for s in CONFIG.models[wildcards.model].labels],
+        labels=lambda wildcards: (
+            [s.path for s in CONFIG.models[wildcards.model].labels]
+            if CONFIG.models[wildcards.model].is_trained
+            else []
+        ),
+        weights=lambda wildcards: layout.weights(CONFIG.models[wildcards.model]),
         bundle=lambda wildcards: (
             [f"{CONFIG.models[wildcards.model].bundle}/model.json"]
             if CONFIG.models[wildcards.model].bundle

@@ -47,7 +47,7 @@ class _OfModel(argparse.Action):
             name, equals, path = value.partition("=")
             if not equals:
                 parser.error(f"{option} {value}: write CLASS=FILE")
-            model.labels[name] = Path(path)
+            getattr(model, self.dest)[name] = Path(path)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +76,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action=_OfModel,
         metavar="CLASS=FILE",
         help="label/<model>/<class>/labels.json; may be repeated",
+    )
+    model.add_argument(
+        "--fragments",
+        action=_OfModel,
+        metavar="CLASS=FILE",
+        help="labels.json of what was agglomerated: all thresholds are scored",
     )
 
 

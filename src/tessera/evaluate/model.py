@@ -11,13 +11,13 @@ import numpy as np
 
 from tessera.config import BoxSetting, Evaluate, Model
 from tessera.errors import TesseraError
-from tessera.evaluate import scores, segmentation, tables
+from tessera.evaluate import apart, scores, tables
 from tessera.evaluate.detection import Census, Detection, detect
 from tessera.evaluate.scores import Score
 from tessera.evaluate.slices import Marked, marked, slice_pictures
 from tessera.evaluate.tiles import read_json
-from tessera.evaluate.truth import Reader, Truth, labelled_truth, simulated_truth
-from tessera.evaluate.voxels import class_reader, clip_boxes, confusion, parts_of, predicted_classes
+from tessera.evaluate.truth import Truth, labelled_truth, simulated_truth
+from tessera.evaluate.voxels import class_reader, clip_boxes, confusion, predicted_classes
 from tessera.volume.box import Box, Triple
 from tessera.volume.store import Volume, open_volume
 
@@ -31,12 +31,14 @@ class ModelFiles:
         settings: its section.
         prediction: ``predict/<model>/store.json``.
         labels: class -> ``label/<model>/<class>/labels.json``.
+        fragments: class -> ``labels.json`` of what was agglomerated into these labels.
     """
 
     name: str
     settings: Model | None = None
     prediction: Path | None = None
     labels: dict[str, Path] = field(default_factory=dict)
+    fragments: dict[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def score_model(
     for name, path in files.labels.items():
         if name not in truth.named:
             continue
-        labels = open_volume(path.parent / Path(read_json(path)["path"]).name)
+        labels = _labels_of(path)
         _same_shape(labels, truth)
         true, found = truth.census(name, boxes), read_census(path.parent / "objects.npz")
         match = detect(
@@ -116,7 +118,14 @@ def score_model(
         )
         result |= detection_scores(name, match, settings.bootstrap)
         if _apart(model) and name in truth.instances:
-            result |= segmentation_scores(name, labels.read, truth.instances[name], boxes)
+            true_ids = truth.instances[name]
+            result |= apart.segmentation_scores(name, labels.read, true_ids, boxes)
+            result |= apart.line_scores(name, labels, true_ids, boxes)
+            if name in files.fragments:
+                given = _labels_of(files.fragments[name])
+                _same_shape(given, truth)
+                joins = path.parent / "joins.npz"
+                result |= apart.agglomeration_scores(name, given.read, true_ids, boxes, joins)
         frame = (labels.origin_um, labels.voxel_um)
         texts[f"{files.name}_{name}_objects.csv"] = tables.objects_csv(true, found, match, frame)
         marks.append(marked(name, truth.instances.get(name), labels.read, true, found, match))
@@ -154,25 +163,6 @@ def _apart(model: Model) -> bool:
     return model.net == "ffn" or model.target in ("boundaries", "affinities")
 
 
-def segmentation_scores(
-    name: str, labels: Reader, truth: Reader, boxes: Sequence[Box]
-) -> dict[str, Score]:
-    """Return variation of information (bits), adapted Rand error and coverage, block by block."""
-    parts = (
-        segmentation.count_overlaps(labels(part), truth(part))
-        for box in boxes
-        for part in parts_of(box, (64, 64, 64))
-    )
-    table = segmentation.sum_overlaps(parts)
-    objects = int(np.count_nonzero(np.unique(table.truth)))
-    return {
-        f"{name}.{kind}": Score(
-            value, "bit" if kind.startswith("voi") else "1", objects, of="objects"
-        )
-        for kind, value in segmentation.scores_of(table).items()
-    }
-
-
 def read_census(path: Path) -> Census:
     """Read the label stage's list of objects."""
     try:
@@ -197,6 +187,10 @@ def _smallest(labels: Path) -> int:
 def _box(setting: BoxSetting, shape: Triple) -> Box:
     stop = tuple(n if s is None else s for s, n in zip(setting.stop, shape, strict=True))
     return Box.of(setting.start, stop)
+
+
+def _labels_of(path: Path) -> Volume:
+    return open_volume(path.parent / Path(read_json(path)["path"]).name)
 
 
 def _same_shape(volume: Volume, truth: Truth) -> None:

@@ -24,7 +24,8 @@ def fitting(folder: str | Path, classes: Sequence[str], voxel_um: Sequence[float
             on voxels of another size.
     """
     model = bundle.load(folder)
-    if model.classes != tuple(classes):
+    fills = model.facts.net["name"] == "ffn"  # its one output is the class that is filled
+    if model.classes != tuple(c for c in classes if not (fills and c == "background")):
         raise TesseraError(
             f"{folder}: the bundle's classes are {', '.join(model.classes)} but the config names "
             f"{', '.join(classes)}; name the bundle's, in its order"

@@ -45,7 +45,7 @@ def write_report(settings: Report, root: Path, out: Path, dag: Path | None = Non
     import json
 
     from tessera import __version__
-    from tessera.report import head, models, mosaic, objects, recon, run, scores
+    from tessera.report import agglomeration, head, models, mosaic, objects, recon, run, scores
     from tessera.report.page import render
     from tessera.report.results import Results
     from tessera.report.viewers import neuroglancer_state
@@ -57,6 +57,7 @@ def write_report(settings: Report, root: Path, out: Path, dag: Path | None = Non
         objects.section(results),
         models.unseen(results),
         scores.section(results),
+        agglomeration.section(results),
         recon.section(results),
         mosaic.section(results),
         models.training(results),

@@ -20,6 +20,7 @@ def training(results: Results) -> Section:
         rows = results.lines("train", name, "curves.jsonl")
         out.add(_loss(name, rows))
         out.add(_validation(name, rows, facts))
+        out.add(_filled(name, rows))
         out.add(_facts(name, facts, rows))
     if out.parts:
         seconds = sum(
@@ -71,6 +72,23 @@ def _validation(name: str, rows: list[dict[str, Any]], facts: dict[str, Any]) ->
     return Figure(
         body, f"{name}: Dice{only} on the validation boxes, averaged weights.", 2, "Validation"
     )
+
+
+def _filled(name: str, rows: list[dict[str, Any]]) -> Figure | None:
+    """While a flood-filling network is trained: how much of its objects it fills, and rightly."""
+    words = {"precision": "precision", "recall": "recall", "validation_f1": "F1, validation"}
+    curves = []
+    for n, (key, text) in enumerate(words.items()):
+        points = [(r["step"], r[key]) for r in rows if key in r]
+        if len(points) > 1:
+            steps, values = zip(*points, strict=True)
+            curves.append(chart.Line(text, steps, values, f"c{n}"))
+    if not curves:
+        return None
+    body = chart.lines(
+        curves, f"Filled objects of {name}", "step", "share of voxels", from_zero=True, top=1.0
+    )
+    return Figure(body, f"{name}: filled objects of the training examples.", 2, "Filling")
 
 
 def _facts(name: str, facts: dict[str, Any], rows: list[dict[str, Any]]) -> Table | None:

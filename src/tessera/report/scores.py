@@ -22,6 +22,24 @@ _WORDS = {
     "centroid_rms": "Distance of matched centroids (RMS)",
     "seam_score": "Seam score (1: no block shows)",
     "coverage": "Coverage of the true foreground",
+    "voi_split_both": "Variation of information, split",
+    "voi_merge_both": "Variation of information, merge",
+    "voi_sum_both": "Variation of information, sum",
+    "rand_error_both": "Adapted Rand error",
+    "rand_precision_both": "… precision of pairs",
+    "rand_recall_both": "… recall of pairs",
+    "voi_split_whole": "Variation of information with background, split",
+    "voi_merge_whole": "Variation of information with background, merge",
+    "voi_sum_whole": "Variation of information with background, sum",
+    "rand_error_whole": "Adapted Rand error with background",
+    "rand_precision_whole": "… precision of pairs",
+    "rand_recall_whole": "… recall of pairs",
+    "edges_correct": "Length of neurites that is right",
+    "edges_omitted": "… not filled",
+    "edges_merged": "… in an object of several neurites",
+    "edges_split": "… where a neurite is cut",
+    "erl_um": "Expected run length",
+    "erl_most_um": "… of a perfect result",
     "tiles.position_rms": "Tile positions, error (RMS)",
     "tiles.position_max": "Tile positions, largest error",
     "tiles.stage_rms": "Stage positions, error (RMS)",
@@ -71,6 +89,8 @@ def section(results: Results) -> Section:
     out = Section("scores", "Scores")
     groups: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for name, score in results.metrics.items():
+        if ".curve." in name:  # drawn, not listed
+            continue
         groups.setdefault(name.rpartition(".")[0] or "all", []).append((name, score))
     for group, found in groups.items():
         out.add(

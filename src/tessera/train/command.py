@@ -42,14 +42,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Train one model; a run that was stopped goes on from its checkpoint."""
     settings = model_section(args, args.model)
-    if settings.net == "ffn":
-        from tessera.train.ffn.command import train_ffn
-
-        return train_ffn(settings, args)
     if settings.ensemble:
         return _join(settings, args)
     if settings.bundle:
         return _adopt(settings, args)
+    if settings.net == "ffn":
+        from tessera.train.ffn.command import train_ffn
+
+        return train_ffn(settings, args)
     from tessera.compute import horovod, signals
 
     with signals.listen() as warned:  # from the start: a signal while ranks meet is heard, too

@@ -101,4 +101,4 @@ def test_higher_thresholds_join_less_and_no_scores_are_said(tmp_path):
     counts = [len(np.unique(join.join(6, pairs, scores, t))) for t in np.linspace(0, 1.01, 20)]
     assert counts == sorted(counts) and counts[0] == 1 and counts[-1] == 6
     with pytest.raises(TesseraError, match="refill"):
-        join.read_scores(tmp_path)
+        join.read_scores(tmp_path, np.ones((1, 6), np.int64))

@@ -27,17 +27,35 @@ from tessera.volume.store import Layout, create_volume, open_volume, write_error
 from tessera.volume.subvolume import load_arrays, save_arrays
 
 
-def read_scores(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read the scores of all pairs: int64 (pair, 3) of a, b, faces, and float (pair, 6).
+def read_scores(folder: Path, contacts: np.ndarray) -> np.ndarray:
+    """Read the scores of all contacts: float (contact, 6).
 
     The first score of a pair is the least share of either that either fill recovered; the others
     are those shares and the fills' intersection over union.
+
+    Args:
+        folder: of ``tessera predict fill refill``.
+        contacts: int64 (contact, 6), what it was to score.
+
+    Raises:
+        TesseraError: if it holds none, or those of other contacts.
     """
-    files = sorted((folder / "units").glob("*.npz"))
-    if not files:
-        raise TesseraError(f"{folder}: holds no scores; run 'tessera predict refill' first")
-    parts = [load_arrays(file, "pairs", "scores") for file in files]
-    return np.concatenate([p for p, _ in parts]), np.concatenate([s for _, s in parts])
+    pairs = [np.zeros((0, 2), np.int64)]
+    scores = [np.zeros((0, 6))]
+    left = len(contacts)
+    # What was scored of more contacts than there are now stands behind, and is not read.
+    for file in sorted((folder / "units").glob("*.npz")):
+        if left <= 0:
+            break
+        some, found = load_arrays(file, "pairs", "scores")
+        pairs.append(some[:, :2])
+        scores.append(found)
+        left -= len(some)
+    if not np.array_equal(np.concatenate(pairs), contacts[:, :2]):
+        raise TesseraError(
+            f"{folder}: holds no scores of these contacts; run 'tessera predict fill refill'"
+        )
+    return np.concatenate(scores)
 
 
 def join(count: int, pairs: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
@@ -78,8 +96,9 @@ def create(
     objects[:, fragments.START], objects[:, fragments.STOP] = start, stop
     # Fragments are numbered in the order of their first voxels, so the number stands for it.
     objects[:, fragments.FIRST] = np.arange(len(voxels))
-    pairs, scores = read_scores(scores_folder)
-    root = join(len(voxels), pairs, scores[:, 0], threshold)
+    (contacts,) = load_arrays(fragments_folder / "contacts.npz", "contacts")
+    scores = read_scores(scores_folder, contacts)
+    root = join(len(voxels), contacts[:, :2], scores[:, 0], threshold)
     table, kept = number(objects, root, int(root.max(initial=-1)) + 1, 1)
 
     digest = json.loads((fragments_folder / "labels.json").read_text())["digest"]
@@ -97,7 +116,7 @@ def create(
         "shape": list(volume.shape),
         "block": list(volume.shard),
         "batches": batches,
-        "joined": True,
+        "recovered": threshold,
     }
     layout = Layout(
         Triple(*volume.shape),
@@ -111,6 +130,7 @@ def create(
     with write_errors(folder):
         atomic_write(folder / "store.json", json.dumps(stored, indent=1) + "\n")
     plan = components.read(folder)
+    save_arrays(folder / "joins.npz", pairs=contacts[:, :2], faces=contacts[:, 2], scores=scores)
     save_arrays(_table_file(plan), table=np.concatenate([np.zeros(1, np.uint32), table]))
     write_tables(plan, np.zeros(len(plan.grid) + 1, np.int64), table, kept)
     return len(kept)

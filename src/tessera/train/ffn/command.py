@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 def train_ffn(settings: Model, args: argparse.Namespace) -> int:
     """Train one flood-filling network; a run that was stopped goes on from its checkpoint."""
+    if settings.weights is not None:
+        return _take(settings, args)
     from tessera.compute import horovod
 
     team = horovod.join(args.ranks)
@@ -26,6 +28,27 @@ def train_ffn(settings: Model, args: argparse.Namespace) -> int:
         run(settings, args.volume, args.truth, Path(args.out), team)
     finally:
         team.close()
+    return 0
+
+
+def _take(settings: Model, args: argparse.Namespace) -> int:
+    """Published weights: nothing is trained, and rank 0 alone has something to do."""
+    from tessera.compute.ranks import rank_of, world
+    from tessera.train.source import read_volume_facts
+
+    name = object_class(settings)
+    if rank_of(world(args.ranks)) == 0:
+        from tessera.nets.published import import_ffn
+
+        assert settings.weights is not None
+        import_ffn(
+            Path(settings.weights),
+            Path(args.out),
+            name,
+            settings.net_options,
+            settings.weights_mean_std,
+            tuple(read_volume_facts(args.volume)["voxel_um"]),
+        )
     return 0
 
 
