@@ -79,7 +79,12 @@ def test_joining_by_scores(tmp_path):
     pairs = np.array([(1, 2, 50), (2, 3, 40), (4, 5, 60)])
     scores = np.zeros((3, 6))
     scores[:, 0] = [0.9, 0.5, 0.8]
-    save_arrays(tmp_path / "scores" / "units" / "000000.npz", pairs=pairs, scores=scores)
+    units = tmp_path / "scores" / "units"
+    save_arrays(units / "000000.npz", pairs=pairs[:2], scores=scores[:2])
+    save_arrays(units / "000001.npz", pairs=pairs[2:], scores=scores[2:])
+    save_arrays(units / "000002.npz", pairs=pairs[:1], scores=scores[:1])  # of a run before
+    contacts = np.pad(pairs, [(0, 0), (0, 3)])
+    save_arrays(tmp_path / "fragments" / "contacts.npz", contacts=contacts)
     out = tmp_path / "label"
     count = join.create(tmp_path / "fragments", tmp_path / "scores", 0.7, 2, out)
     for batch in (1, 0):
