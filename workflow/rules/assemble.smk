@@ -12,14 +12,6 @@ localrules:
     assemble_store,
 
 
-ASSEMBLY = f"{ROOT}/label/{{model}}/{{cls}}/{FRAGMENTS}"
-
-
-def assembly(wildcards):
-    """The folder of one class's assembly."""
-    return ASSEMBLY.format(model=wildcards.model, cls=wildcards.cls)
-
-
 rule assemble_store:
     input:
         store=f"{ROOT}/predict/{{model}}/store.json",
@@ -123,7 +115,7 @@ if AGGLOMERATE:
 
     rule fragments_finish:
         input:
-            lambda wildcards: records(assembly(wildcards).rstrip("/"), FILL_BATCHES),
+            lambda wildcards: records(assembly(wildcards)[:-1], FILL_BATCHES),
         output:
             f"{ASSEMBLY}labels.json",
         log:
@@ -214,7 +206,7 @@ if AGGLOMERATE:
             folder=above(2),
             fill=lambda wildcards, input: os.path.dirname(input.store),
             labels=lambda wildcards, input: (
-                os.path.dirname(input.contacts[0]) + "/labels.zarr"
+                input.contacts[0].replace("contacts.npz", "labels.zarr")
             ),
             batches=FILL_BATCHES,
             launch=launch,

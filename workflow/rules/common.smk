@@ -77,6 +77,14 @@ def predict_batches(model):
     return FILL_BATCHES if model in FILLING else PREDICT_BATCHES
 
 
+ASSEMBLY = f"{ROOT}/label/{{model}}/{{cls}}/{FRAGMENTS}"
+
+
+def assembly(wildcards):
+    """Where one class is assembled, as a prefix of paths."""
+    return ASSEMBLY.format(model=wildcards.model, cls=wildcards.cls)
+
+
 def label_batches(model):
     """How many batches label a model's objects: those of a fill are by subvolumes, too."""
     return FILL_BATCHES if model in FILLING else LABEL_BATCHES
