@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tessera import layout
-from tessera.config import Config, LabelSource, Model, VolumeSource, read_config
+from tessera.config import Config, LabelSource, Model, TrainSplit, VolumeSource, read_config
 from tessera.errors import TesseraError
 
 if TYPE_CHECKING:
@@ -77,8 +77,15 @@ def check_config(config: Config) -> Summary:
         _check_scans(config, summary)
     _check_classes(config)
     for name, model in config.models.items():
-        _check_boxes(name, model, summary.shape)
-        _check_labels(name, model, config, summary.shape)
+        where = f"models.{name}"
+        if model.is_trained and not (model.labels or model.volumes or config.simulate):
+            raise TesseraError(f"{where}: has no labels to learn from; give some under 'labels'")
+        _check_boxes(where, model.split, summary.shape)
+        _check_labels(name, model, model.labels, summary.shape)
+        for number, one in enumerate(model.volumes):
+            shape = _check_other(f"{where}.volumes.{number}", one.volume, summary)
+            _check_boxes(f"{where}.volumes.{number}", one.split, shape)
+            _check_labels(name, model, one.labels, shape)
         if model.net == "ffn":
             _check_fill(name, model, config, summary.shape)
         summary.lines.append(_model_line(name, model, summary))
@@ -232,24 +239,38 @@ def _check_classes(config: Config) -> None:
             )
 
 
-def _check_boxes(name: str, model: Model, shape: Shape) -> None:
+def _check_other(where: str, source: VolumeSource, summary: Summary) -> Shape:
+    """A further labelled volume: it can be read, and its voxels are about as large."""
+    from tessera.formats import open_source
+    from tessera.train.source import check_scale
+
+    with open_source(source) as volume:
+        if volume.voxel_um is None:
+            raise TesseraError(
+                f"{where}: {source.path} does not say how large its voxels are; give "
+                "volume.voxel_um"
+            )
+        volume.probe()
+        check_scale(where, volume.voxel_um, summary.voxel_um)
+        return volume.shape
+
+
+def _check_boxes(where: str, split: TrainSplit, shape: Shape) -> None:
     for use in ("train", "validation", "test"):
-        for box in getattr(model.split, use):
+        for box in getattr(split, use):
             for axis, low, high, size in zip("zyx", box.start, box.stop, shape, strict=True):
                 stop = size if high is None else high
                 if not 0 <= low < stop <= size:
                     raise TesseraError(
-                        f"models.{name}.split.{use}: the box is {low} to {stop} along {axis} but "
+                        f"{where}.split.{use}: the box is {low} to {stop} along {axis} but "
                         f"the volume has {size} voxels there; keep boxes inside the volume"
                     )
 
 
-def _check_labels(name: str, model: Model, config: Config, shape: Shape) -> None:
+def _check_labels(name: str, model: Model, labels: tuple[LabelSource, ...], shape: Shape) -> None:
     from tessera.formats.sample import highest_label
 
-    if model.is_trained and not model.labels and config.simulate is None:
-        raise TesseraError(f"models.{name}: has no labels to learn from; give some under 'labels'")
-    for source in model.labels:
+    for source in labels:
         with _of_shape(source, shape, "labels") as volume:
             highest = highest_label(volume) if source.instances_of is None else 0
         if highest >= len(model.classes):

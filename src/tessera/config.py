@@ -170,6 +170,14 @@ class TrainSplit(Section):
         return self
 
 
+class LabelledVolume(Section):
+    """A volume beside the specimen's own that a model learns from; boxes are of its voxels."""
+
+    volume: VolumeSource
+    labels: tuple[LabelSource, ...] = Field(min_length=1)
+    split: TrainSplit = TrainSplit()
+
+
 class Augment(Section):
     """How often (0 to 1) a training sample is varied in each way."""
 
@@ -190,6 +198,9 @@ class Model(Section):
     target: Literal["classes", "multilabel", "boundaries", "affinities"] = "classes"
     labels: tuple[LabelSource, ...] = Field((), description="empty: the simulated truth")
     split: TrainSplit = TrainSplit()
+    volumes: tuple[LabelledVolume, ...] = Field(
+        (), description="more labelled volumes to learn from, beside the specimen's own"
+    )
     channels: tuple[Annotated[int, Field(gt=0)], ...] = (24, 48)
     net_options: dict[str, Any] = Field(
         default_factory=dict, description="what only this network knows, e.g. depth of an FFN"
@@ -241,7 +252,7 @@ class Model(Section):
     def _named(self) -> Model:
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"the classes {list(self.classes)} name one twice; name each once")
-        for source in self.labels:
+        for source in (*self.labels, *(s for v in self.volumes for s in v.labels)):
             if source.instances_of is not None and source.instances_of not in self.classes:
                 raise ValueError(
                     f"labels of '{source.instances_of}' in {source.path} are none of the classes "
@@ -264,6 +275,11 @@ class Model(Section):
             raise ValueError(
                 f"classes {list(self.classes)} leave nothing to tell apart; name the background "
                 "and at least one class"
+            )
+        if self.volumes and self.net == "ffn":
+            raise ValueError(
+                "a flood-filling network learns from the specimen's own volume alone; take its "
+                "volumes out"
             )
         return self
 
@@ -401,6 +417,35 @@ class Config(Section):
                         "an ensemble is of models that say the same things"
                     )
         return self
+
+    @model_validator(mode="after")
+    def _uses_apart(self) -> Config:
+        """A volume that is named twice keeps its uses apart all the same."""
+        for name, model in self.models.items():
+            own = [("split", self.volume, model.split)] if self.volume and model.labels else []
+            others = [
+                (f"volumes.{n}.split", one.volume, one.split) for n, one in enumerate(model.volumes)
+            ]
+            used = [
+                (where, (volume.path, volume.dataset), use, box)
+                for where, volume, split in own + others
+                for use in ("train", "validation", "test")
+                for box in getattr(split, use) or ((BoxSetting(),) if _whole(split, use) else ())
+            ]
+            for i, (where, data, use, box) in enumerate(used):
+                for other_where, other_data, other_use, other in used[i + 1 :]:
+                    if data == other_data and use != other_use and box.overlaps(other):
+                        raise ValueError(
+                            f"models.{name}: {where}.{use} from {box.start} and "
+                            f"{other_where}.{other_use} from {other.start} overlap, for both are "
+                            f"boxes of {data[0]}; move one so that no voxel has two uses"
+                        )
+        return self
+
+
+def _whole(split: TrainSplit, use: str) -> bool:
+    """True if training takes the whole volume because no box is given."""
+    return use == "train" and not split.train
 
 
 # --- reading ----------------------------------------------------------------------------------

@@ -1,21 +1,59 @@
 """train: volumes and labels to one model bundle, on N Horovod ranks."""
 
 
+def labelled(model):
+    """Files with labels that a model learns from."""
+    settings = CONFIG.models[model]
+    sources = [*settings.labels, *(s for v in settings.volumes for s in v.labels)]
+    return [source.path for source in sources]
+
+
+rule train_import:
+    output:
+        f"{ROOT}/train/{{model}}/volumes/{{number}}/volume.json",
+    log:
+        f"{ROOT}/train/logs/{{model}}_volume_{{number}}.log",
+    benchmark:
+        f"{ROOT}/train/benchmarks/{{model}}_volume_{{number}}.tsv"
+    wildcard_constraints:
+        number=r"\d+",
+    conda:
+        "../../envs/tessera.yaml"
+    resources:
+        tasks=1,
+        mem_mb=2048,
+    params:
+        settings=settings("mosaic"),
+        source=lambda wildcards: section_json(
+            CONFIG.models[wildcards.model].volumes[int(wildcards.number)].volume
+        ),
+        folder=above(1),
+        launch=launch,
+    shell:
+        "{params.launch}tessera mosaic import --settings {params.settings:q} "
+        "--source {params.source:q} {params.folder} --ranks {resources.tasks} > {log} 2>&1"
+
+
 rule train:
     input:
         volume=VOLUME,
         truth=lambda wildcards: (
             f"{ROOT}/simulate/truth.json"
-            if CONFIG.models[wildcards.model].is_trained
+            if CONFIG.simulate
+            and CONFIG.models[wildcards.model].is_trained
             and not CONFIG.models[wildcards.model].labels
             else []
         ),
         labels=lambda wildcards: (
-            [s.path for s in CONFIG.models[wildcards.model].labels]
+            labelled(wildcards.model)
             if CONFIG.models[wildcards.model].is_trained
             else []
         ),
         weights=lambda wildcards: layout.weights(CONFIG.models[wildcards.model]),
+        volumes=lambda wildcards: [
+            f"{ROOT}/train/{wildcards.model}/volumes/{number}/volume.json"
+            for number in range(len(CONFIG.models[wildcards.model].volumes))
+        ],
         bundle=lambda wildcards: (
             [f"{CONFIG.models[wildcards.model].bundle}/model.json"]
             if CONFIG.models[wildcards.model].bundle
@@ -47,8 +85,12 @@ rule train:
         members=lambda wildcards, input: " ".join(
             f"--member {os.path.dirname(path)}" for path in input.members
         ),
+        volumes=lambda wildcards, input: " ".join(
+            f"--also {path}" for path in input.volumes
+        ),
         launch=launch,
     shell:
         "{params.launch}tessera train {wildcards.model} --settings {params.settings:q} "
         "--volume {input.volume} {params.truth} --out {params.folder} {params.members} "
+        "{params.volumes} "
         "--ranks {resources.tasks} > {log} 2>&1"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from tessera.compute.device import Device
     from tessera.compute.horovod import Team
     from tessera.compute.signals import Warned
-    from tessera.train.loop import Plan
     from tessera.train.sampling import Census
-    from tessera.train.source import Region, Source
+    from tessera.train.source import Lesson, Region, Source
     from tessera.train.state import State
+    from tessera.train.validate import Validation
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +29,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--volume", required=True, metavar="JSON", help="mosaic's volume.json")
     parser.add_argument("--truth", metavar="ZARR", help="class volume, where no labels are given")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the bundle")
+    parser.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="JSON",
+        help="volume.json of each further labelled volume, in the config's order",
+    )
     parser.add_argument(
         "--member",
         action="append",
@@ -55,7 +62,7 @@ def main(args: argparse.Namespace) -> int:
     with signals.listen() as warned:  # from the start: a signal while ranks meet is heard, too
         team = horovod.join(args.ranks)
         try:
-            run(settings, args.volume, args.truth, Path(args.out), team, warned)
+            run(settings, args.volume, args.truth, Path(args.out), team, warned, args.also)
         finally:
             team.close()
     return 0
@@ -98,6 +105,7 @@ def run(
     out: Path,
     team: Team,
     warned: Warned | None = None,
+    others: Sequence[str] = (),
 ) -> None:
     """Train and write the bundle below ``out``.
 
@@ -108,6 +116,7 @@ def run(
         out: folder of the bundle.
         team: ranks that train together.
         warned: true once the scheduler asked to leave; None never is.
+        others: ``volume.json`` of each of the settings' further volumes.
 
     Raises:
         TesseraError: bad input, in one sentence.
@@ -118,19 +127,17 @@ def run(
     from tessera.compute.signals import Warned as Never
     from tessera.nets import registry
     from tessera.train import checkpoint, loop
+    from tessera.train.export import export
     from tessera.train.sampling import Sampler
-    from tessera.train.source import Region, open_data, resolve_all
+    from tessera.train.source import open_lessons
     from tessera.train.state import State
     from tessera.train.targets import output_classes
-    from tessera.train.validate import Validation
-    from tessera.volume.box import Box
 
     if settings.precision == "fp16":
         raise TesseraError("precision fp16 is for inference; train in bf16, fp32 or auto")
     threads = devices.set_threads(team.local_size)
     device = devices.choose(settings.precision, team.local_rank)
-    source = open_data(settings, volume, truth)
-    shape = source.volume.shape
+    own, lessons = open_lessons(settings, volume, truth, others)
     classes = output_classes(settings.target, settings.classes)
 
     torch.manual_seed(settings.seed)
@@ -138,26 +145,25 @@ def run(
     _check_patch(settings, net)
     net = net.to(device.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
-    boxes = resolve_all(settings.split.train, shape, "train") or [Box.whole(shape)]
-    regions = [Region(source, box, settings.patch) for box in boxes]
-    held = [region.hold() for region in regions]
-    census, digest = team.from_root(lambda: _survey(settings, regions), "census")
-    validation = Validation(
-        [
-            Region(source, box, settings.patch)
-            for box in resolve_all(settings.split.validation, shape, "validation")
-        ],
-        settings.patch,
-        classes,
-        settings.target,
-        net.align,
-    )
+    regions = {
+        f"{lesson.name} {region.box}".strip(): region
+        for lesson in lessons
+        for region in lesson.regions("train", settings.patch)
+    }
+    held = [region.hold() for region in regions.values()]
+    census, digests = team.from_root(lambda: _survey(settings, regions), "census")
+    validation = _scored(settings, lessons, "validation", net.align)
+    facts = {
+        "volume": own.digest,
+        "labels": digests,
+        "volumes": [lesson.source.digest for lesson in lessons if lesson.name],
+    }
     plan = loop.Plan(
         settings,
         len(classes),
-        _equal_axes(settings, source),
+        _equal_axes(settings, [lesson.source for lesson in lessons]),
         _class_weights(settings, census, device),
-        _key(settings, source, digest),
+        _key(settings, facts),
         out,
     )
     state = State(net, settings.ema)
@@ -168,21 +174,45 @@ def run(
     _share_norms(state, team)
     if team.is_root:
         _say(settings, state, device, team, threads, all(held))
-    sampler = Sampler(regions, census, settings.patch, settings.seed)
+    sampler = Sampler(list(regions.values()), census, settings.patch, settings.seed)
     loop.train(
         plan, state, sampler, validation, team, device, Never() if warned is None else warned
     )
+    # The workflow evaluates the specimen's own test boxes; nobody else looks at those of others.
+    tests = {
+        lesson.name: _scored(settings, [lesson], "test", net.align).run(
+            state.chosen(), device, team
+        )
+        for lesson in lessons
+        if lesson.name and lesson.split.test
+    }
     if team.is_root:
-        _export(plan, state, source, digest, classes)
+        export(plan, state, own, facts, classes, tests)
     team.barrier()
 
 
-def _survey(settings: Model, regions: list[Region]) -> tuple[Census, dict[str, str]]:
+def _scored(
+    settings: Model, lessons: Sequence[Lesson], use: str, align: tuple[int, int, int]
+) -> Validation:
+    """The boxes of one use, to score networks on."""
+    from tessera.train.targets import output_classes
+    from tessera.train.validate import Validation
+
+    return Validation(
+        [region for lesson in lessons for region in lesson.regions(use, settings.patch)],
+        settings.patch,
+        output_classes(settings.target, settings.classes),
+        settings.target,
+        align,
+    )
+
+
+def _survey(settings: Model, regions: Mapping[str, Region]) -> tuple[Census, dict[str, str]]:
     """Count the classes, once for all ranks, and hash the labels."""
     from tessera.train.sampling import take_census
 
     kinds = len(settings.classes) if settings.target in ("classes", "multilabel") else 1
-    census = take_census(regions, kinds)
+    census = take_census(list(regions.values()), kinds)
     if kinds > 1:
         lacking = [c for c, n in zip(settings.classes, census.voxels, strict=True) if n == 0]
         if lacking:
@@ -192,7 +222,7 @@ def _survey(settings: Model, regions: list[Region]) -> tuple[Census, dict[str, s
             )
     elif census.voxels.sum() == 0:
         raise TesseraError("the training boxes hold no labelled voxel; enlarge them")
-    return census, {str(region.box): region.digest() for region in regions}
+    return census, {name: region.digest() for name, region in regions.items()}
 
 
 def _check_patch(settings: Model, net: Any) -> None:
@@ -203,9 +233,12 @@ def _check_patch(settings: Model, net: Any) -> None:
         )
 
 
-def _equal_axes(settings: Model, source: Source) -> tuple[int, ...]:
-    """Axes that may be exchanged: of y and x's patch size and voxel size, z only if it is too."""
-    sides = [(p, round(v, 4)) for p, v in zip(settings.patch, source.volume.voxel_um, strict=True)]
+def _equal_axes(settings: Model, sources: Sequence[Source]) -> tuple[int, ...]:
+    """Axes that may be exchanged: those of x's patch size and, in all volumes, voxel size."""
+    sides = [
+        (settings.patch[axis], *(round(s.volume.voxel_um[axis], 4) for s in sources))
+        for axis in range(3)
+    ]
     return tuple(axis for axis in range(3) if sides[axis] == sides[2])
 
 
@@ -220,12 +253,12 @@ def _class_weights(settings: Model, census: Census, device: Device) -> Any:
     return torch.tensor(weights, dtype=torch.float32, device=device.device)
 
 
-def _key(settings: Model, source: Source, digest: dict[str, str]) -> str:
+def _key(settings: Model, facts: dict[str, Any]) -> str:
     """Hash of all that the weights depend on, but for the number of ranks and steps of saving."""
     from tessera.volume.record import make_key
 
     kept = settings.model_dump(mode="json", exclude={"checkpoint_every"})
-    return make_key(settings=kept, volume=source.digest, labels=digest)
+    return make_key(settings=kept, **facts)
 
 
 def _share_norms(state: State, team: Team) -> None:
@@ -249,39 +282,3 @@ def _say(
         file=sys.stderr,
         flush=True,
     )
-
-
-def _export(
-    plan: Plan, state: State, source: Source, digest: dict[str, str], classes: tuple[str, ...]
-) -> None:
-    """Write the bundle, and beside it the last weights if they are not the best."""
-    from tessera.nets import bundle, norm
-    from tessera.train.targets import activation
-
-    settings, at = plan.settings, state.at
-    options = {**settings.net_options, "norm": "none"}  # folded into the convolutions
-
-    def facts(step: int) -> bundle.Facts:
-        return bundle.Facts(
-            net={"name": settings.net, "channels": list(settings.channels), "options": options},
-            classes=classes,
-            activation=activation(settings.target),
-            normalisation={"mean": source.mean, "std": source.std},
-            voxel_um=source.volume.voxel_um,
-            halo_vox=state.net.halo,  # type: ignore[arg-type]
-            align_vox=state.net.align,  # type: ignore[arg-type]
-            training={
-                "steps": step,
-                "samples": at.samples * step // max(at.step, 1),
-                "loss": at.loss,
-                "best_validation": at.best,
-                "settings": settings.model_dump(mode="json", exclude={"checkpoint_every"}),
-            },
-            data={"volume": source.digest, "labels": digest},
-        )
-
-    best = norm.fold(state.chosen())
-    bundle.save(plan.folder, best.state_dict(), facts(at.best_step or at.step))
-    if state.best:
-        last = norm.fold(copy.deepcopy(state.averaged))
-        bundle.save(plan.folder / "last", last.state_dict(), facts(at.step))

@@ -1,8 +1,9 @@
-"""What a training reads: one volume, its labels, and the boxes that it may use."""
+"""What a training reads: volumes, their labels, and the boxes that it may use."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,29 +11,30 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from tessera.config import BoxSetting, Model
+from tessera.config import BoxSetting, Model, TrainSplit
 from tessera.errors import TesseraError
 from tessera.train.labels import UNLABELLED, Labels, open_labels
 from tessera.volume.box import Box
 from tessera.volume.store import Volume, open_volume
 
+_MOST_SCALE = 1.25  # of voxel sizes; augmentation makes the network bear a little less
 _HOLD_VOXELS = 48_000_000  # boxes up to this many voxels are kept in memory: 300 MB a rank
 
 
 @dataclass(frozen=True)
 class Source:
-    """A volume with labels.
+    """A volume, and its labels.
 
     Attributes:
         volume: raw voxels.
-        labels: one integer a voxel.
+        labels: one integer a voxel; None where a model learns from other volumes alone.
         mean: of the whole volume, from ``volume.json``: normalisation is global.
         std: likewise.
         digest: of the volume's content.
     """
 
     volume: Volume
-    labels: Labels
+    labels: Labels | None
     mean: float
     std: float
     digest: str
@@ -49,8 +51,75 @@ class Source:
         return fed
 
 
-def open_data(settings: Model, volume_json: str, truth: str | None) -> Source:
-    """Open the volume that ``volume.json`` describes, and its labels.
+@dataclass(frozen=True)
+class Lesson:
+    """A labelled volume and its boxes.
+
+    Attributes:
+        name: of the volume in the config: nothing for the specimen's own, or ``volumes.N``.
+        source: volume and labels.
+        split: boxes for training, validation and test.
+    """
+
+    name: str
+    source: Source
+    split: TrainSplit
+
+    def regions(self, use: str, patch: tuple[int, int, int]) -> list[Region]:
+        """Return the boxes of one use; without any, training takes the whole volume."""
+        shape = self.source.volume.shape
+        boxes = resolve_all(getattr(self.split, use), shape, use)
+        if use == "train":
+            boxes = boxes or [Box.whole(shape)]
+        return [Region(self.source, box, patch) for box in boxes]
+
+
+def open_lessons(
+    settings: Model, volume_json: str, truth: str | None, others: Sequence[str] = ()
+) -> tuple[Source, list[Lesson]]:
+    """Open all that a model learns from; return the specimen's own volume, too.
+
+    Args:
+        settings: the model's section.
+        volume_json: of the specimen.
+        truth: class volume, used if the settings name no labels.
+        others: ``volume.json`` of each of the settings' further volumes, in their order.
+
+    Raises:
+        TesseraError: if one is missing, or they do not fit each other.
+    """
+    if len(others) != len(settings.volumes):
+        raise TesseraError(
+            f"the model learns from {len(settings.volumes)} further volumes, but {len(others)} "
+            "were given; give the volume.json of each with --also"
+        )
+    unlabelled = bool(settings.volumes) and not settings.labels and truth is None
+    own = open_data(settings, volume_json, truth, labelled=not unlabelled)
+    lessons = [] if unlabelled else [Lesson("", own, settings.split)]
+    for number, (other, path) in enumerate(zip(settings.volumes, others, strict=True)):
+        labels = settings.model_copy(update={"labels": other.labels})
+        source = open_data(labels, path, None)
+        check_scale(path, source.volume.voxel_um, own.volume.voxel_um)
+        lessons.append(Lesson(f"volumes.{number}", source, other.split))
+    return own, lessons
+
+
+def check_scale(
+    where: str, voxel_um: tuple[float, float, float], own_um: tuple[float, float, float]
+) -> None:
+    """Refuse a volume whose voxels are of quite another size than those of the specimen."""
+    if any(max(a / b, b / a) > _MOST_SCALE for a, b in zip(voxel_um, own_um, strict=True)):
+        theirs, own = (" x ".join(f"{v:g}" for v in size) for size in (voxel_um, own_um))
+        raise TesseraError(
+            f"{where}: voxels of {theirs} um, but the specimen's are {own} um, and a network "
+            "learns one scale; resample the volume first"
+        )
+
+
+def open_data(
+    settings: Model, volume_json: str, truth: str | None, labelled: bool = True
+) -> Source:
+    """Open the volume that ``volume.json`` describes, and its labels unless told not to.
 
     Raises:
         TesseraError: if either is missing, or they do not fit each other.
@@ -61,7 +130,7 @@ def open_data(settings: Model, volume_json: str, truth: str | None) -> Source:
     statistics = facts["statistics"]
     if not statistics["std"] > 0:
         raise TesseraError(f"{volume_json}: the volume is constant; there is nothing to learn from")
-    labels = open_labels(settings, truth, volume.shape)
+    labels = open_labels(settings, truth, volume.shape) if labelled else None
     return Source(
         volume, labels, float(statistics["mean"]), float(statistics["std"]), facts["digest"]
     )
@@ -150,6 +219,7 @@ class Region:
         return seen.hexdigest()
 
     def _fetch(self, box: Box) -> tuple[np.ndarray, np.ndarray]:
+        assert self.source.labels is not None
         labels = np.full(box.shape, UNLABELLED, self.source.labels.dtype)
         known = box.intersect(self.box)
         if not known.empty:
