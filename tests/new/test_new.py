@@ -12,6 +12,7 @@ import yaml
 from tessera.check import check_config
 from tessera.cli import main
 from tessera.config import read_config
+from tessera.nets.registry import build
 from tests.formats.conftest import PIXEL, STAGE, exchange
 
 SHAPE = (24, 40, 32)
@@ -83,6 +84,41 @@ def test_kinds_of_labels(values: int, classes: tuple[str, ...], instances: str |
     assert config.models["tissue"].classes == classes
     assert config.models["tissue"].labels[0].instances_of == instances
     check_config(config)
+
+
+def test_the_size_of_the_network_is_written_where_a_person_changes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is written is what fits: a network of its own making takes the patch, in less memory."""
+    write_volume(labels=np.ones(SHAPE, np.uint8))
+    line = ["--volume", "v.h5::raw", "--labels", "t=v.h5::labels"]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for name, gib in (("large", 64.0), ("small", 0.2)):
+        monkeypatch.setattr("tessera.compute.device.memory_bytes", lambda gib=gib: gib * 2**30)
+        assert main(["new", name, *line]) == 0
+    large, small = (read_config(f"{n}/config.yaml").models["tissue"] for n in ("large", "small"))
+    # Sections of 2 um with pixels of 1 um: halved in y and x alone until they are alike.
+    assert large.net_options == {"stem": [1, 2, 2], "strides": [[2, 2, 2]]}
+    net = build(large.net, 2, large.channels, large.net_options)
+    train = large.split.train[0]
+    inside = [b - a for a, b in zip(train.start, train.stop, strict=True) if b is not None]
+    assert all(
+        p % a == 0 and p <= n for p, a, n in zip(large.patch, net.align, inside, strict=True)
+    )
+    assert small.batch * np.prod(small.patch) <= large.batch * np.prod(large.patch)
+    text = Path("large/config.yaml").read_text()
+    assert " x ".join(map(str, net.halo)) in text and "64.0 GiB" not in text  # two ranks share
+    assert "32.0 GiB a rank" in text
+
+
+def test_a_box_too_small_for_any_network_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with h5py.File("v.h5", "w") as file:
+        file["raw"] = np.arange(4 * 3 * 60).reshape(4, 3, 60).astype(np.uint8)
+        file["labels"] = np.ones((4, 3, 60), np.uint8)
+        file.attrs["voxel_size_um"] = [1.0, 1.0, 1.0]
+    assert main(["new", "a", "--volume", "v.h5::raw", "--labels", "t=v.h5::labels"]) == 0
+    assert "1 line(s) marked NEEDED" in capsys.readouterr().out
+    assert "thinner than the network's grid" in Path("a/config.yaml").read_text()
 
 
 def test_boxes_leave_the_test_region_alone() -> None:

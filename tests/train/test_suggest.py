@@ -13,16 +13,16 @@ GIB = 2**30
 
 
 @given(
-    st.tuples(*[st.integers(16, 400)] * 3),
+    st.tuples(st.integers(1, 400), *[st.integers(16, 400)] * 2),
     st.tuples(*[st.sampled_from([0.5, 1.0, 3.0])] * 3),
     st.booleans(),
 )
 @settings(max_examples=8, deadline=None)
 def test_a_suggestion_is_a_model_that_fits(shape, voxel_um, gpu):
     found = suggest(shape, voxel_um, 3, 16 * GIB, gpu)
-    net = build("unet3d", 3, found.channels, found.net_options)
+    net = build(found.net, 3, found.channels, found.net_options)
     assert all(p % a == 0 and p <= n for p, a, n in zip(found.patch, net.align, shape, strict=True))
-    assert found.halo_vox == net.halo and 3 * found.memory_gib <= 16.1
+    assert found.halo_vox == tuple(net.halo) and 3 * found.memory_gib <= 16.1
     Model(
         classes=("background", "a", "b"),
         channels=found.channels,
@@ -36,6 +36,12 @@ def test_thick_sections_are_not_pooled_until_features_are_isotropic():
     found = suggest((100, 500, 500), (4.0, 1.0, 1.0), 2, 16 * GIB)
     assert found.net_options == {"stem": [1, 2, 2], "strides": [[1, 2, 2]]}
     assert found.patch[0] < found.patch[1] == found.patch[2]
+
+
+def test_a_few_planes_are_seen_one_by_one():
+    found = suggest((3, 500, 500), (1.0,) * 3, 2, 16 * GIB)
+    assert found.net == "unet2d" and found.patch == (1, 64, 64) and found.batch == 32
+    assert found.halo_vox[0] == 0 < found.halo_vox[1]
 
 
 def test_less_memory_means_fewer_then_smaller_samples_and_then_a_sentence():

@@ -92,3 +92,10 @@ def set_threads(local_ranks: int = 1) -> int:
         count = min(count, int(asked))
     torch.set_num_threads(count)
     return count
+
+
+def memory_bytes() -> int:
+    """Return how much memory the device of one process has: a GPU's, else the machine's."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.get_device_properties(0).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -11,6 +11,8 @@ import yaml
 from tessera.config import parse_config
 from tessera.errors import TesseraError
 
+_RANKS = 2
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
@@ -48,7 +50,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _text(args: argparse.Namespace) -> str:
     from tessera.new import look
-    from tessera.new.write import config_text
+    from tessera.new.write import Device, config_text
 
     specimen = _specimen(args.folder)
     if args.scans is not None:
@@ -59,7 +61,14 @@ def _text(args: argparse.Namespace) -> str:
         return config_text(specimen, look.look_at_scans(args.scans), None, [])
     volume = look.look_at_volume(args.volume)
     labels = [look.look_at_labels(given, volume.shape) for given in args.labels]
-    return config_text(specimen, None, volume, labels)
+    if not labels:
+        return config_text(specimen, None, volume, [])
+    from tessera.compute.device import choose, memory_bytes
+
+    gpu = choose().is_gpu
+    # The profile for one machine trains on two ranks; each GPU is one rank's own.
+    memory = memory_bytes() / (1 if gpu else _RANKS)
+    return config_text(specimen, None, volume, labels, Device(memory, gpu))
 
 
 def _specimen(folder: Path) -> str:

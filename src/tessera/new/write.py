@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from tessera.errors import TesseraError
 from tessera.new.look import SeenLabels, SeenScans, SeenVolume, Shape
 
 _AXES = "zyx"
 _TRAIN, _VALIDATION, _GAP = 0.60, 0.10, 0.03  # shares of the longest axis; the rest is test
+
+
+@dataclass(frozen=True)
+class Device:
+    """What will train: memory of one rank in bytes, and whether it is a GPU."""
+
+    memory_bytes: float
+    gpu: bool
 
 
 def config_text(
@@ -16,6 +27,7 @@ def config_text(
     scans: SeenScans | None,
     volume: SeenVolume | None,
     labels: Sequence[SeenLabels],
+    device: Device | None = None,
 ) -> str:
     """Return the content of ``config.yaml``.
 
@@ -24,6 +36,7 @@ def config_text(
         scans: where it starts from raw scans.
         volume: where it starts from a volume.
         labels: of the volume.
+        device: that a model's size is chosen for; None leaves the defaults.
     """
     parts = [
         "# Each section is a stage of the workflow; what is left out has the default of",
@@ -36,7 +49,7 @@ def config_text(
     if volume is not None:
         parts += _volume(volume)
     if volume is not None and labels:
-        parts += _models(labels, volume.shape)
+        parts += _models(labels, volume, device)
     else:
         parts += _NO_MODELS
     return "\n".join(parts) + "\n"
@@ -93,28 +106,29 @@ def _volume(seen: SeenVolume) -> list[str]:
     return [*lines, ""]
 
 
-def _models(labels: Sequence[SeenLabels], shape: Shape) -> list[str]:
+def _models(labels: Sequence[SeenLabels], volume: SeenVolume, device: Device | None) -> list[str]:
     """One model that learns all classes, on boxes along the longest axis."""
+    shape = volume.shape
     names = list(dict.fromkeys(["background", *(source.name for source in labels)]))
     lone = labels[0] if len(labels) == 1 else None
     if lone is not None and not lone.are_instances and not lone.are_mask:
         names = ["background", *(f"{lone.name}_{n}" for n in range(1, lone.values + 1))]
-    lines = ["models:", "  tissue:", "    net: unet3d", f"    classes: [{', '.join(names)}]"]
-    lines.append("    labels:")
+    lines = ["models:", "  tissue:", f"    classes: [{', '.join(names)}]", "    labels:"]
     for source in labels:
         place = f"path: {_quoted(source.path)}"
         place += "" if source.dataset is None else f", dataset: {_quoted(source.dataset)}"
         if lone is None or lone.are_instances:
             place += f", instances_of: {source.name}"
         lines.append(f"      - {{ {place} }}")
-    train, validation, test = _boxes(shape)
+    boxes = _boxes(shape)
+    train, validation, test = map(_box_text, boxes)
     lines += [
         "    # No voxel has two uses; scores are those of the test boxes.",
         "    split:",
         f"      train: [{train}]",
         f"      validation: [{validation}]",
         f"      test: [{test}]",
-        f"    patch: {_patch(shape)}",
+        *_size(volume, boxes[0], len(names), device),
         "    steps: 600",
         "",
         "label:",
@@ -128,22 +142,59 @@ def _models(labels: Sequence[SeenLabels], shape: Shape) -> list[str]:
     return lines
 
 
-def _boxes(shape: Shape) -> tuple[str, str, str]:
+def _boxes(shape: Shape) -> list[tuple[Shape, Shape]]:
+    """Start and stop of the boxes for training, validation and test."""
     axis = max(range(3), key=lambda a: (shape[a], a))
     size = shape[axis]
     first, second = round(_TRAIN * size), round((_TRAIN + _VALIDATION) * size)
     third = min(round((_TRAIN + _VALIDATION + _GAP) * size), size - 1)
 
-    def box(start: int, stop: int) -> str:
-        low, high = [0, 0, 0], list(shape)
-        low[axis], high[axis] = start, stop
-        return f"{{ start: {low}, stop: {high} }}"
+    def box(start: int, stop: int) -> tuple[Shape, Shape]:
+        (z, low), (y, mid), (x, high) = (
+            (start, stop) if a == axis else (0, n) for a, n in enumerate(shape)
+        )
+        return (z, y, x), (low, mid, high)
 
-    return box(0, first), box(first, second), box(third, size)
+    return [box(0, first), box(first, second), box(third, size)]
 
 
-def _patch(shape: Shape) -> list[int]:
-    return [max(8, min(64, n // 8 * 8)) for n in shape]
+def _box_text(box: tuple[Shape, Shape]) -> str:
+    return f"{{ start: {list(box[0])}, stop: {list(box[1])} }}"
+
+
+def _size(
+    volume: SeenVolume, box: tuple[Shape, Shape], classes: int, device: Device | None
+) -> list[str]:
+    """The network's size, for the volume and the machine; see :mod:`tessera.train.suggest`."""
+    from tessera.train.suggest import suggest
+
+    z, y, x = (b - a for a, b in zip(*box, strict=True))
+    if device is None:
+        return ["    net: unet3d"]
+    try:
+        found = suggest(
+            (z, y, x), volume.voxel_um or (1.0,) * 3, classes, device.memory_bytes, device.gpu
+        )
+    except TesseraError as error:
+        return ["    net: unet3d", f"    # NEEDED: patch and channels; {error}"]
+    kind = "GPU" if device.gpu else "processor"
+    samples = math.prod((z, y, x)) / math.prod(found.patch)
+    return [
+        f"    # Chosen for {_times((z, y, x))} voxels to learn from ({samples:.3g} patches) and a "
+        f"{kind} with",
+        f"    # {device.memory_bytes / 2**30:.1f} GiB a rank, of which a step takes about "
+        f"{found.memory_gib:g}. The network sees",
+        f"    # {_times(found.halo_vox)} voxels about each; more levels see further and cost more.",
+        f"    net: {found.net}",
+        f"    channels: {list(found.channels)} # features of each level",
+        f"    net_options: {json.dumps(found.net_options)}",
+        f"    patch: {list(found.patch)}",
+        f"    batch: {found.batch} # patches a rank and step",
+    ]
+
+
+def _times(sizes: Sequence[int]) -> str:
+    return " x ".join(map(str, sizes))
 
 
 def _quoted(text: str) -> str:

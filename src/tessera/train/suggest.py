@@ -9,10 +9,13 @@ Rules, in the spirit of nnU-Net (Isensee 2021, doi:10.1038/s41592-020-01008-z):
 3. The patch is as large as a cube of 64 (CPU) or 96 (GPU) voxels, but no side is longer than the
    volume, and each is a multiple of the network's grid; smaller where memory is short.
 4. The batch is what a third of the memory holds, at most 2 on a CPU and 8 on a GPU.
+5. A box with fewer planes than that grid is left to a network that sees each plane by itself, with
+   as many planes in a batch as fit, at most 16 times that.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +25,7 @@ from tessera.nets.registry import build
 _SIDE = {"cpu": 64, "gpu": 96}
 _SMALLEST = 32
 _MOST = {"cpu": 2, "gpu": 8}
+_PLANES = 16  # for one sample in three dimensions
 _COARSER = 1.5  # an axis this much coarser than the finest is not halved
 _COPIES = 20  # of a level's features held in a step; measured peaks lie below
 
@@ -31,6 +35,7 @@ class Suggestion:
     """Settings of a model, by their names in the config, and what follows from them.
 
     Attributes:
+        net: the network.
         channels: features of each level.
         patch: (z, y, x) voxels.
         batch: samples a rank and step.
@@ -39,6 +44,7 @@ class Suggestion:
         memory_gib: what a step is expected to hold.
     """
 
+    net: str
     channels: tuple[int, ...]
     patch: tuple[int, int, int]
     batch: int
@@ -71,16 +77,20 @@ def suggest(
     size = list(voxel_um)
     stem = (1, 1, 1) if gpu else _halve(size)
     strides = [_halve(size) for _ in channels[1:]]
-    options = {"stem": list(stem), "strides": [list(s) for s in strides]}
-    net = build("unet3d", classes, channels, options)
-    align = net.align
-    assert isinstance(align, tuple) and isinstance(net.halo, tuple)
+    name, most = "unet3d", _MOST[kind]
+    options: dict[str, Any] = {"stem": list(stem), "strides": [list(s) for s in strides]}
+    if shape[0] < stem[0] * math.prod(s[0] for s in strides):
+        name, most, options = "unet2d", _PLANES * _MOST[kind], {"stem": 1 if gpu else 2}
+        stem, strides = (1, stem[1], stem[2]), [(1, 2, 2)] * len(strides)
+    net = build(name, classes, channels, options)
+    align, halo = net.align, net.halo
+    assert isinstance(align, tuple) and isinstance(halo, tuple)
     cost = _bytes_a_voxel(channels, stem, strides, classes)
     side = _SIDE[kind]
     while True:
-        patch = _patch(shape, voxel_um, align, side)
+        patch = _patch(shape, voxel_um, align, side, flat=name == "unet2d")
         each = patch[0] * patch[1] * patch[2] * cost
-        batch = min(_MOST[kind], int(memory_bytes / 3 // each))
+        batch = min(most, int(memory_bytes / 3 // each))
         if batch or side <= _SMALLEST:
             break
         side -= 8
@@ -89,8 +99,9 @@ def suggest(
             f"a sample of {patch} voxels needs {each / 2**30:.1f} GiB and a third of the device's "
             f"{memory_bytes / 2**30:.1f} GiB is less; give patch and channels yourself"
         )
-    halo: tuple[int, int, int] = net.halo
-    return Suggestion(channels, patch, batch, options, halo, round(batch * each / 2**30, 2))
+    z, y, x = halo
+    memory = round(batch * each / 2**30, 2)
+    return Suggestion(name, channels, patch, batch, options, (z, y, x), memory)
 
 
 def _halve(size: list[float]) -> tuple[int, int, int]:
@@ -106,19 +117,20 @@ def _patch(
     voxel_um: tuple[float, float, float],
     align: tuple[int, ...],
     side: int,
+    flat: bool = False,
 ) -> tuple[int, int, int]:
     """A box of about ``side`` cubed voxels, as near to a cube of tissue as its axes allow."""
     if any(n < a for n, a in zip(shape, align, strict=True)):
         raise TesseraError(
-            f"a training box of {shape} voxels is thinner than the network's grid {align}; enlarge "
-            "it, or take unet2d"
+            f"a training box of {shape} voxels is thinner than the network's grid {align}; "
+            "enlarge it"
         )
     mean = float(voxel_um[0] * voxel_um[1] * voxel_um[2]) ** (1 / 3)
     wanted = [side * mean / v for v in voxel_um]
     z, y, x = (
         max(a, int(min(w, n)) // a * a) for w, n, a in zip(wanted, shape, align, strict=True)
     )
-    return z, y, x
+    return (1, y, x) if flat else (z, y, x)
 
 
 def _bytes_a_voxel(
