@@ -188,6 +188,10 @@ class Augment(Section):
     sharpen: Fraction = 0.1
     warp: Fraction = Field(0.15, description="free rotation, scaling and elastic deformation")
     missing: Fraction = Field(0.0, description="slices that are missing, as in serial sections")
+    shading: Fraction = Field(0.0, description="slow changes of brightness across the sample")
+    strength: Annotated[float, Field(gt=0, le=3)] = Field(
+        1.0, description="how far contrast, shading and warp go; more where labels are few"
+    )
 
 
 class Model(Section):

@@ -9,7 +9,7 @@ from skimage.segmentation import find_boundaries
 
 from tessera.config import Augment
 from tessera.train import checkpoint, losses, schedule
-from tessera.train.augment import Dice, augment, blur, symmetry, warp
+from tessera.train.augment import Dice, augment, blur, contrast, shading, symmetry, warp
 from tessera.train.feed import Feed
 from tessera.train.targets import affinities, boundaries, make_target
 
@@ -157,6 +157,21 @@ def test_a_sample_is_varied_by_its_seed_alone():
     assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
     assert not torch.equal(first[0], other[0])
     assert set(first[1].unique().tolist()) <= {-1, 0, 1, 2} and torch.isfinite(first[0]).all()
+
+
+@given(SEEDS, st.sampled_from([1.0, 2.0]))
+@settings(max_examples=20, deadline=None)
+def test_shading_is_slow_and_contrast_keeps_the_order(seed, strength):
+    """A step of shading from voxel to voxel is small beside its whole range; what was brighter
+    stays brighter, whatever contrast, brightness and gamma."""
+    field = shading(torch.Size((33, 33, 33)), Dice(seed), strength)
+    whole = field.max() - field.min()
+    for axis in range(3):
+        # Linear between three points: half the axis rises by no more than the whole range.
+        assert field.diff(dim=axis).abs().max() <= whole / 16 + 1e-6
+    image = torch.randn(8, 8, 8, generator=torch.Generator().manual_seed(seed))
+    changed = contrast(image, Dice(seed), strength)
+    assert torch.equal(changed.flatten().argsort(), image.flatten().argsort())
 
 
 def test_no_variation_is_none():

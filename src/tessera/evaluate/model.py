@@ -12,6 +12,7 @@ import numpy as np
 from tessera.config import BoxSetting, Evaluate, Model
 from tessera.errors import TesseraError
 from tessera.evaluate import apart, scores, tables
+from tessera.evaluate.boundaries import boundary_scores
 from tessera.evaluate.detection import Census, Detection, detect
 from tessera.evaluate.scores import Score
 from tessera.evaluate.slices import Marked, marked, slice_pictures
@@ -103,6 +104,8 @@ def score_model(
                     units, scores.iou, settings.bootstrap, of="blocks"
                 )
         texts[f"{files.name}_blocks.csv"] = tables.blocks_csv(counts, model.classes)
+    if files.prediction and model.target == "boundaries":
+        result |= boundary_scores(files.prediction.parent, truth, boxes, settings.bootstrap)
     if files.prediction and (seams := files.prediction.parent / "seams.json").is_file():
         score = read_json(seams).get("score")
         if score is not None:

@@ -15,10 +15,17 @@ from torch.nn import functional
 from tessera.config import Augment
 from tessera.train.labels import UNLABELLED
 
+# Of strength 1:
 _MOST_TURN = math.radians(30)
 _MOST_SCALE = 0.15
+_ELASTIC = 0.03  # spread of the control points' shifts, as a part of the patch
+_MOST_GAMMA = 0.3  # of its logarithm
+_MOST_CONTRAST = 0.25
+_MOST_BRIGHTNESS = 0.25
+_MOST_SHADING = 0.4  # spread of the slow field's control points
+
 _CONTROL = 5  # control points of the elastic deformation along each axis
-_ELASTIC = 0.03  # their spread, as a part of the patch
+_SLOW = 3  # and of the shading
 
 
 class Dice:
@@ -56,13 +63,13 @@ def augment(
         equal_axes: axes that may be exchanged: of one length and voxel size.
         seed: of the sample.
     """
-    dice = Dice(seed)
+    dice, strength = Dice(seed), options.strength
     if dice.chance(options.warp):
-        image, labels = warp(image, labels, equal_axes, dice)
+        image, labels = warp(image, labels, equal_axes, dice, strength)
     if options.symmetries:
         image, labels = symmetry(image, labels, equal_axes, dice)
     if dice.chance(options.contrast):
-        image = contrast(image, dice)
+        image = contrast(image, dice, strength)
     if dice.chance(options.blur):
         image = blur(image, dice.uniform(0.4, 1.0))
     if dice.chance(options.sharpen):
@@ -72,6 +79,8 @@ def augment(
         image = image + noise.to(image.device)
     if dice.chance(options.missing):
         image = missing(image, dice)
+    if dice.chance(options.shading):
+        image = image + shading(image.shape, dice, strength).to(image.device)
     return image, labels
 
 
@@ -88,13 +97,27 @@ def symmetry(
     return image.permute(order).flip(flips), labels.permute(order).flip(flips)
 
 
-def contrast(image: Tensor, dice: Dice) -> Tensor:
-    """Change contrast, brightness and gamma; gamma acts between the sample's own extremes."""
+def contrast(image: Tensor, dice: Dice, strength: float = 1.0) -> Tensor:
+    """Change contrast, brightness and gamma; gamma acts between the sample's own extremes.
+
+    Contrast and gamma are drawn by their logarithms, so that halves are as likely as doubles.
+    """
     low, high = image.amin(), image.amax()
     spread = (high - low).clamp_min(1e-6)
-    gamma = math.exp(dice.uniform(-0.3, 0.3))
+    gamma = _factor(_MOST_GAMMA * strength, dice)
     bent = ((image - low) / spread).pow(gamma) * spread + low
-    return bent * dice.uniform(0.75, 1.25) + dice.uniform(-0.25, 0.25)
+    offset = _MOST_BRIGHTNESS * strength
+    return bent * _factor(_MOST_CONTRAST * strength, dice) + dice.uniform(-offset, offset)
+
+
+def _factor(most: float, dice: Dice) -> float:
+    return math.exp(dice.uniform(-most, most))
+
+
+def shading(shape: torch.Size, dice: Dice, strength: float = 1.0) -> Tensor:
+    """Return a field (z, y, x) of slow changes, as uneven staining or local tomography make."""
+    points = dice.normal(1, 1, _SLOW, _SLOW, _SLOW) * dice.uniform(0, _MOST_SHADING * strength)
+    return functional.interpolate(points, size=shape, mode="trilinear", align_corners=True)[0, 0]
 
 
 def blur(image: Tensor, sigma: float) -> Tensor:
@@ -124,17 +147,21 @@ def missing(image: Tensor, dice: Dice) -> Tensor:
 
 
 def warp(
-    image: Tensor, labels: Tensor, equal_axes: tuple[int, ...], dice: Dice
+    image: Tensor,
+    labels: Tensor,
+    equal_axes: tuple[int, ...],
+    dice: Dice,
+    strength: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """Turn, scale and bend; the image is interpolated, labels are those of the nearest voxel.
 
     Turns stay in planes of equal axes. What comes from outside the patch is mirrored in the image
     and unlabelled in the labels.
     """
-    matrix = torch.eye(3) * (1 + dice.uniform(-_MOST_SCALE, _MOST_SCALE))
+    matrix = torch.eye(3) * _factor(_MOST_SCALE * strength, dice)
     for i, a in enumerate(equal_axes):
         for b in equal_axes[i + 1 :]:
-            angle = dice.uniform(-_MOST_TURN, _MOST_TURN)
+            angle = dice.uniform(-_MOST_TURN, _MOST_TURN) * strength
             turn = torch.eye(3)
             turn[a, a] = turn[b, b] = math.cos(angle)
             turn[a, b], turn[b, a] = -math.sin(angle), math.sin(angle)
@@ -144,7 +171,7 @@ def warp(
     grid = torch.stack(torch.meshgrid(*axes, indexing="ij"))
     half = torch.tensor([float(n - 1) / 2 for n in shape], device=image.device).view(3, 1, 1, 1)
     at = torch.einsum("ij,jzyx->izyx", matrix.to(image.device), grid * half)
-    bend = dice.normal(1, 3, _CONTROL, _CONTROL, _CONTROL).to(image.device) * _ELASTIC
+    bend = dice.normal(1, 3, _CONTROL, _CONTROL, _CONTROL).to(image.device) * _ELASTIC * strength
     bend = functional.interpolate(bend, size=shape, mode="trilinear", align_corners=True)[0]
     at = at + bend * 2 * half + half  # voxel coordinates
     steady = (at / half - 1).flip(0).movedim(0, -1)[None]  # x, y, z in -1 .. 1
