@@ -280,6 +280,11 @@ class Model(Section):
                 f"classes {list(self.classes)} leave nothing to tell apart; name the background "
                 "and at least one class"
             )
+        if self.target == "multilabel" and len(self.classes) > 31:
+            raise ValueError(
+                f"{len(self.classes)} independent classes are more than the 31 that a label holds; "
+                "take classes out, or target: classes"
+            )
         if self.volumes and self.net == "ffn":
             raise ValueError(
                 "a flood-filling network learns from the specimen's own volume alone; take its "

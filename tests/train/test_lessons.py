@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -14,7 +15,11 @@ from tessera.config import Model, parse_config
 from tessera.errors import TesseraError
 from tessera.nets import bundle
 from tessera.train import command
+from tessera.train.sampling import take_census
 from tessera.train.source import open_lessons
+from tessera.train.targets import make_target
+from tessera.volume.box import Box
+from tessera.volume.store import open_volume
 from tests.train.conftest import balls, write_volume
 
 CUBE = (8, 8, 8)
@@ -92,6 +97,41 @@ def test_two_volumes_are_learned_from_each_in_its_own_brightness(specimen, secon
     images = [one.source.image(one.regions("train", (16,) * 3)[0].box) for one in lessons]
     assert all(abs(image.mean()) < 0.3 and 0.5 < image.std() < 1.5 for image in images)
     assert lessons[0].source is source and [one.name for one in lessons] == ["", "volumes.0"]
+
+
+def test_a_voxel_may_be_of_several_classes(specimen, small):
+    """Balls lie in a slab that is a class of its own: both say yes where they meet."""
+    ids = open_volume(specimen / "ids.zarr").read(Box.of((0, 0, 0), (32, 40, 48))) > 0
+    slab = np.zeros(ids.shape, np.uint8)
+    slab[8:24] = 2
+    slab[30] = 255
+    write_volume(specimen / "slab.zarr", slab)
+    settings = {
+        **small,
+        "target": "multilabel",
+        "loss": "ce",
+        "classes": ["background", "soma", "slab"],
+        "labels": [
+            {"path": str(specimen / "slab.zarr")},
+            {"path": str(specimen / "ids.zarr"), "instances_of": "soma"},
+        ],
+    }
+    _, lessons = open_lessons(
+        Model.model_validate(settings), str(specimen / "volume.json"), None, []
+    )
+    (region,) = lessons[0].regions("train", (16, 16, 16))
+    labels = region.read(region.box)[1]
+    target, counts = make_target(torch.from_numpy(labels), "multilabel", 3)
+    soma, slab = ids[..., :32], slab[..., :32]
+    known = (slab != 255) | soma
+    assert np.array_equal(counts[0].numpy(), known)
+    assert np.array_equal(target[1].numpy() > 0, soma)
+    assert np.array_equal(target[2].numpy() > 0, slab == 2)
+    assert np.array_equal(target[0].numpy() > 0, known & ~soma & (slab != 2))
+    census = take_census([region], 3, bits=True)
+    assert census.voxels.tolist() == target.sum((1, 2, 3)).int().tolist()
+    facts = bundle.load(_train(specimen, settings, "m", truth=None)).facts
+    assert facts.activation == "sigmoid" and facts.training["best_validation"] > 0
 
 
 def test_volumes_that_do_not_fit_are_refused(specimen, second, small):

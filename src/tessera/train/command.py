@@ -212,7 +212,7 @@ def _survey(settings: Model, regions: Mapping[str, Region]) -> tuple[Census, dic
     from tessera.train.sampling import take_census
 
     kinds = len(settings.classes) if settings.target in ("classes", "multilabel") else 1
-    census = take_census(list(regions.values()), kinds)
+    census = take_census(list(regions.values()), kinds, bits=settings.target == "multilabel")
     if kinds > 1:
         lacking = [c for c, n in zip(settings.classes, census.voxels, strict=True) if n == 0]
         if lacking:

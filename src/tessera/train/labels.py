@@ -1,7 +1,9 @@
 """Labels as training sees them: one integer a voxel, whatever they were stored as.
 
-- target ``classes`` or ``multilabel``: the class's index; several sources paint over each other in
-  the order of the config.
+- target ``classes``: the class's index; several sources paint over each other in the order of the
+  config.
+- target ``multilabel``: a bit for each class, so that a voxel may be of several; the background's
+  (class 0) where no other is.
 - target ``boundaries`` or ``affinities``: the object's id, 0 where there is none.
 - :data:`UNLABELLED` where nobody has looked: value 255 of class ids, or outside every box.
 """
@@ -48,12 +50,13 @@ class Labels:
     Args:
         sources: what is on disk.
         classes: names of the classes, for messages.
-        ids: keep objects apart (boundaries, affinities).
+        target: of the model.
     """
 
-    def __init__(self, sources: Sequence[_Source], classes: Sequence[str], ids: bool) -> None:
-        self._sources, self._classes, self._ids = list(sources), list(classes), ids
-        self.dtype = np.dtype(np.int32 if ids else np.int16)
+    def __init__(self, sources: Sequence[_Source], classes: Sequence[str], target: str) -> None:
+        self._sources, self._classes = list(sources), list(classes)
+        self._ids, self._bits = target in ("boundaries", "affinities"), target == "multilabel"
+        self.dtype = np.dtype(np.int16 if target == "classes" else np.int32)
 
     def read(self, box: Box) -> np.ndarray:
         """Return the labels (z, y, x) of a box inside the volume.
@@ -67,10 +70,20 @@ class Labels:
             if self._ids:
                 out = np.where(voxels > 0, voxels.astype(np.int32), out)
             elif source.instances_of is not None:
-                out[voxels > 0] = source.instances_of
+                self._put(out, voxels > 0, source.instances_of)
             else:
                 self._paint(out, voxels, source.where)
+        if self._bits:
+            out[out == 0] = 1
         return out
+
+    def _put(self, out: np.ndarray, where: np.ndarray, index: int | np.ndarray) -> None:
+        """Say that voxels are of a class: over what was said before, or beside it."""
+        if self._bits:
+            known = np.maximum(out[where], 0)  # nothing, if nobody had looked
+            out[where] = known | np.left_shift(1, index)
+        else:
+            out[where] = index
 
     def _paint(self, out: np.ndarray, voxels: np.ndarray, where: str) -> None:
         unknown = voxels == _STORED_UNLABELLED
@@ -83,7 +96,7 @@ class Labels:
             )
         out[unknown & (out == 0)] = UNLABELLED
         painted = (voxels > 0) & ~unknown
-        out[painted] = voxels[painted]
+        self._put(out, painted, voxels[painted].astype(self.dtype))
 
 
 def open_labels(settings: Model, truth: str | None, shape: tuple[int, int, int]) -> Labels:
@@ -116,4 +129,4 @@ def open_labels(settings: Model, truth: str | None, shape: tuple[int, int, int])
                 f"{one.where}: labels of shape {tuple(one.volume.shape)} do not fit the volume of "
                 f"shape {tuple(shape)}; give labels of the volume itself"
             )
-    return Labels(found, settings.classes, settings.target in ("boundaries", "affinities"))
+    return Labels(found, settings.classes, settings.target)

@@ -35,12 +35,13 @@ class Census:
     voxels: np.ndarray
 
 
-def take_census(regions: Sequence[Region], classes: int) -> Census:
+def take_census(regions: Sequence[Region], classes: int, bits: bool = False) -> Census:
     """Count classes in cells, slab by slab.
 
     Args:
         regions: training boxes.
         classes: number of classes; 1 counts whatever is labelled (targets of object ids).
+        bits: labels hold a bit for each class (target ``multilabel``), not its index.
     """
     tables = []
     for region in regions:
@@ -51,7 +52,12 @@ def take_census(regions: Sequence[Region], classes: int) -> Census:
             stop = (min(start[0] + _SLAB, region.box.stop.z), *region.box.stop[1:])
             _, labels = region.read(Box.of(start, stop))
             for index in range(classes):
-                wanted = labels >= 0 if classes == 1 else labels == index
+                if classes == 1:
+                    wanted = labels >= 0
+                elif bits:
+                    wanted = (labels >= 0) & ((labels >> index) & 1 > 0)
+                else:
+                    wanted = labels == index
                 part = _sum_cells(wanted)
                 at = z // _CELL
                 table[at : at + part.shape[0], ..., index] = part

@@ -31,7 +31,7 @@ def make_target(labels: Tensor, kind: str, channels: int) -> tuple[Tensor, Tenso
     """Return target and mask of one sample's labels (z, y, x).
 
     Args:
-        labels: class index or object id; negative where unlabelled.
+        labels: class index, a bit for each class, or object id; negative where unlabelled.
         kind: ``classes``, ``multilabel``, ``boundaries`` or ``affinities``.
         channels: number of output channels.
     """
@@ -41,6 +41,8 @@ def make_target(labels: Tensor, kind: str, channels: int) -> tuple[Tensor, Tenso
     if kind == "affinities":
         return affinities(labels)
     index = torch.arange(channels, device=labels.device).view(-1, 1, 1, 1)
+    if kind == "multilabel":
+        return ((labels[None].int() >> index) & 1).float() * known[None], known[None]
     return (labels[None] == index).float(), known[None]
 
 
