@@ -72,6 +72,13 @@ def records(folder, count):
     return [f"{folder}/records/{number:04d}.json" for number in range(count)]
 
 
+def labelled(model):
+    """Files with labels that a model learns from."""
+    settings = CONFIG.models[model]
+    sources = [*settings.labels, *(s for v in settings.volumes for s in v.labels)]
+    return [source.path for source in sources]
+
+
 def predict_batches(model):
     """How many batches a model's prediction has."""
     return FILL_BATCHES if model in FILLING else PREDICT_BATCHES

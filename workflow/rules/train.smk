@@ -1,13 +1,6 @@
 """train: volumes and labels to one model bundle, on N Horovod ranks."""
 
 
-def labelled(model):
-    """Files with labels that a model learns from."""
-    settings = CONFIG.models[model]
-    sources = [*settings.labels, *(s for v in settings.volumes for s in v.labels)]
-    return [source.path for source in sources]
-
-
 rule train_import:
     output:
         f"{ROOT}/train/{{model}}/volumes/{{number}}/volume.json",
