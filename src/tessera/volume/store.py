@@ -9,7 +9,9 @@ refused: it would lose data without an error.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,9 +24,10 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from tessera.errors import TesseraError
 from tessera.volume.box import Box, Triple
+from tessera.volume.shard import ZSTD_LEVEL, encode_shard
 
 _READ_PIPELINE = "zarrs.ZarrsCodecPipeline"  # twice as fast as zarr-python's on reads
-_WRITE_PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"  # its store writes atomically
+_COMPRESSORS = (ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec())
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,6 @@ class Volume:
                 f"{path}: cannot be read as an OME-Zarr volume ({error}); give the folder that "
                 "holds zarr.json"
             ) from None
-        self._write: zarr.Array | None = None
         axes = self.attributes["ome"]["multiscales"][0]
         scale = axes["datasets"][level]["coordinateTransformations"]
         self.voxel_um: tuple[float, float, float] = tuple(scale[0]["scale"][-3:])
@@ -139,14 +141,34 @@ class Volume:
                 raise ValueError(f"{self.path}: box {box} is not made of whole shards {self.shard}")
         if tuple(data.shape[-3:]) != tuple(box.shape):
             raise ValueError(f"{self.path}: {data.shape} voxels do not fill {box}")
-        if self._write is None:
-            with zarr.config.set({"codec_pipeline.path": _WRITE_PIPELINE}):
-                self._write = zarr.open_array(self.path / str(self.level), mode="r+")
-        # zarr reads a shard that is there before it writes it, even all of it, and so would fail
-        # for ever on a torn one.
-        for path in self.shard_files(box):
-            path.unlink(missing_ok=True)
-        self._write[(..., *box.slices)] = data
+        if self._read.shards is None or self._read.compressors != _COMPRESSORS:
+            raise ValueError(f"{self.path}: was not laid out by tessera, so it is only read")
+        values = np.asarray(data, dtype=self.dtype)
+        lead = values.shape[:-3]
+        chunk, shard = (*(1,) * len(lead), *self.chunk), (*lead, *self.shard)
+        for file, part in zip(self.shard_files(box), self._shards(box), strict=True):
+            encoded = encode_shard(values[(..., *part.inside(box))], chunk, shard)
+            if encoded is None:
+                file.unlink(missing_ok=True)
+                continue
+            file.parent.mkdir(parents=True, exist_ok=True)
+            # A reader sees the old file or the new one, never half. One process writes a shard, so
+            # the name needs not be another each time, and what a kill leaves is written over.
+            partial = file.with_name(f".{file.name}.partial")
+            partial.write_bytes(encoded)
+            os.replace(partial, file)
+
+    def _shards(self, box: Box) -> list[Box]:
+        """The parts of ``box`` that lie in each of :meth:`shard_files`, in the same order."""
+        ranges = [
+            range(a // s * s, b, s) for a, b, s in zip(box.start, box.stop, self.shard, strict=True)
+        ]
+        return [
+            Box.of(start, tuple(a + s for a, s in zip(start, self.shard, strict=True))).intersect(
+                box
+            )
+            for start in itertools.product(*ranges)
+        ]
 
     def shard_files(self, box: Box) -> list[Path]:
         """Return the files of the shards that touch ``box``, in z, y, x order; some may not exist:
@@ -204,7 +226,7 @@ def create_volume(
                 dtype=layout.dtype,
                 chunks=((1,) if channels else ()) + tuple(layout.chunk),
                 shards=channels + tuple(layout.shard),
-                compressors=[ZstdCodec(level=3), Crc32cCodec()],
+                compressors=_COMPRESSORS,
                 fill_value=0,
                 dimension_names=(("c",) if channels else ()) + ("z", "y", "x"),
             )

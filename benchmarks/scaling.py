@@ -1,0 +1,154 @@
+"""Two ranks against one, and memory against the size of the volume, for `predict` and `recon`.
+
+    python benchmarks/scaling.py [--repeats 2]
+
+Whole commands are timed, their start included: one thread a rank, two ranks on two cores. A run
+that finds all its blocks done is what starting costs; without it is how the work itself scales.
+Memory is the largest peak that any block's record names, on a volume and on one ten times as
+large; blocks are the same. Results in results/scaling.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from common import keep, tessera, timed
+
+from tessera.config import Predict
+from tessera.nets.bundle import Facts, save
+from tessera.nets.registry import build
+from tessera.predict import plan as plans
+from tessera.volume.box import Box, Triple
+from tessera.volume.store import Layout, create_volume
+
+SHARD = 64
+
+
+def prediction(folder: Path, shape: tuple[int, int, int]) -> Path:
+    """A random volume, a bundle with fresh weights, and the layout of the prediction."""
+    torch.manual_seed(0)
+    channels = (24, 48)
+    net: Any = build("unet3d", 3, channels, {})
+    facts = Facts(
+        net={"name": "unet3d", "channels": list(channels), "options": {}},
+        classes=("background", "soma", "vessel"),
+        activation="softmax",
+        normalisation={"mean": 0.0, "std": 1.0},
+        voxel_um=(1.0, 1.0, 1.0),
+        halo_vox=net.halo,
+        align_vox=net.align,
+    )
+    save(folder / "model", net.state_dict(), facts)
+    volume = create_volume(folder / "volume.zarr", Layout(Triple(*shape), "float32", (1, 1, 1)))
+    noise = np.random.default_rng(0).standard_normal((SHARD, *shape[1:]), dtype=np.float32)
+    for z in range(0, shape[0], SHARD):
+        volume.write(Box.of((z, 0, 0), (z + SHARD, *shape[1:])), noise)
+    (folder / "volume.json").write_text(json.dumps({"path": "volume.zarr", "digest": "d"}))
+    out = folder / "out"
+    # So little memory that blocks are of one shard, in the small volume as in the large.
+    settings = Predict(precision="fp32", memory_gib=0.05)
+    plans.create(settings, folder / "volume.json", folder / "model", 1, out)
+    return out
+
+
+def scan(folder: Path, rows: int, angles: int = 181, columns: int = 512) -> Path:
+    """A raw scan of nothing but noise, in the Data Exchange layout."""
+    random = np.random.default_rng(0)
+    path = folder / f"scan{rows}.h5"
+    folder.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset(
+            "exchange/data", (angles, rows, columns), np.uint16, chunks=(64, 16, columns)
+        )
+        for row in range(0, rows, 16):
+            data[:, row : row + 16] = random.integers(20000, 30000, (angles, 16, columns))
+        file["exchange/data_white"] = np.full((2, rows, columns), 40000, np.uint16)
+        file["exchange/data_dark"] = np.full((2, rows, columns), 100, np.uint16)
+        file["exchange/theta"] = np.linspace(0, 180, angles, endpoint=False)
+        file["exchange/theta"].attrs["units"] = "degrees"
+        name = "measurement/instrument/detection_system/objective/resolution"
+        file[name] = 1.0
+        file[name].attrs["units"] = "um"
+    return path
+
+
+def peaks(out: Path) -> tuple[float, int]:
+    """The largest memory that a record names, in MiB, and the number of blocks."""
+    entries = [
+        json.loads(line)
+        for path in out.glob("records/*.json")
+        for line in path.read_text().splitlines()[1:]
+    ]
+    return max(e["peak_mib"] for e in entries), len(entries)
+
+
+def scaling(out: Path, line: Callable[[int], list[str]], repeats: int) -> dict[str, Any]:
+    """Wall seconds with one rank and with two, starts included and not."""
+    found: dict[str, Any] = {}
+    for ranks in (1, 2):
+        took = []
+        for _ in range(repeats):
+            shutil.rmtree(out / "records", ignore_errors=True)
+            took.append(timed(line(ranks))[0])
+        found[f"ranks_{ranks}_s"] = round(min(took), 2)
+        found[f"start_{ranks}_s"] = round(timed(line(ranks))[0], 2)
+    one, two = found["ranks_1_s"], found["ranks_2_s"]
+    found["speedup"] = round(one / two, 2)
+    working = two - found["start_2_s"]
+    found["speedup_without_starts"] = round((one - found["start_1_s"]) / working, 2)
+    found["blocks"] = peaks(out)[1]
+    return found
+
+
+def memory(small: Path, large: Path) -> dict[str, Any]:
+    """Peaks of the two runs and their ratio."""
+    (a, few), (b, many) = peaks(small), peaks(large)
+    return {
+        "peak_mib": a,
+        "peak_mib_10x": b,
+        "blocks": [few, many],
+        "ratio": round(b / a, 3),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=2)
+    args = parser.parse_args()
+    found: dict[str, Any] = {"bar_speedup": 1.7, "bar_memory_ratio": 1.1}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        work = prediction(folder / "small", (SHARD, 2 * SHARD, 2 * SHARD))
+        tenfold = prediction(folder / "large", (10 * SHARD, 2 * SHARD, 2 * SHARD))
+
+        def predict(out: Path) -> Callable[[int], list[str]]:
+            return lambda ranks: tessera("predict", "run", str(out), ranks=ranks)
+
+        timed(predict(work)(1))
+        found["predict"] = scaling(tenfold, predict(tenfold), args.repeats)
+        found["predict"]["memory"] = memory(work, tenfold)
+
+        settings = json.dumps({"axis": {"column": 255.5}, "rows": 16})
+        few, many = scan(folder, 48), scan(folder, 480)
+
+        def recon(path: Path, out: Path) -> Callable[[int], list[str]]:
+            given = ("recon", "--settings", settings, str(path), str(out))
+            return lambda ranks: tessera(*given, ranks=ranks)
+
+        timed(recon(few, folder / "few")(1))
+        found["recon"] = scaling(folder / "many", recon(many, folder / "many"), args.repeats)
+        found["recon"]["memory"] = memory(folder / "few", folder / "many")
+    keep("scaling", found)
+
+
+if __name__ == "__main__":
+    main()

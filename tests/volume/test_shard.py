@@ -1,0 +1,127 @@
+"""Our shards, read by those who wrote the format: zarr-python, and zarrs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tessera.volume.box import Box, Grid, Triple
+from tessera.volume.store import Layout, create_volume, open_volume
+
+PIPELINES = ("zarr.core.codec_pipeline.BatchedCodecPipeline", "zarrs.ZarrsCodecPipeline")
+SIZE = st.tuples(*[st.integers(1, 30)] * 3)
+
+
+def read(path: Path, pipeline: str) -> np.ndarray:
+    with zarr.config.set({"codec_pipeline.path": pipeline}):
+        return np.asarray(zarr.open_array(path / "0", mode="r")[...])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    SIZE,
+    st.tuples(*[st.sampled_from((1, 2, 3))] * 3),
+    st.sampled_from(("uint8", "uint16", "uint32", "float32", "uint64")),
+    st.integers(0, 3),
+    st.integers(0, 2**32),
+)
+def test_what_is_written_is_read_by_both(
+    tmp_path_factory: pytest.TempPathFactory,
+    shape: tuple[int, int, int],
+    times: tuple[int, int, int],
+    dtype: str,
+    channels: int,
+    seed: int,
+) -> None:
+    path = tmp_path_factory.mktemp("shard") / "v.zarr"
+    shard = Triple(*(4 * t for t in times))
+    names = tuple("abc"[:channels])
+    volume = create_volume(
+        path, Layout(Triple(*shape), dtype, (1, 1, 1), Triple(4, 4, 4), shard, names)
+    )
+    random = np.random.default_rng(seed)
+    size = (channels, *shape) if channels else shape
+    data = random.integers(0, 250, size).astype(dtype)
+    for block in Grid.of(shape, shard):
+        if random.random() < 0.4:  # whole shards of nothing
+            data[(..., *block.write.slices)] = 0
+        if random.random() < 0.4:  # and chunks
+            z, y, x = (slice(a, a + 4) for a in block.write.start)
+            data[..., z, y, x] = 0
+        volume.write(block.write, data[(..., *block.write.slices)])
+        (file,) = volume.shard_files(block.write)
+        assert file.exists() == bool(data[(..., *block.write.slices)].any())
+    for pipeline in PIPELINES:
+        np.testing.assert_array_equal(read(path, pipeline), data)
+
+
+def one(folder: Path) -> Any:
+    return create_volume(
+        folder / "v.zarr",
+        Layout(Triple(8, 8, 8), "uint16", (1, 1, 1), Triple(4, 4, 4), Triple(8, 8, 8)),
+    )
+
+
+def test_it_is_as_large_as_zarrs_own(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(0, 9, (8, 8, 8)).astype(np.uint16)
+    volume = one(tmp_path)
+    volume.write(Box.whole((8, 8, 8)), data)
+    (file,) = volume.shard_files(Box.whole((8, 8, 8)))
+    ours = file.read_bytes()
+    zarr.open_array(tmp_path / "v.zarr/0", mode="r+")[...] = data
+    theirs = file.read_bytes()
+    assert len(ours) == len(theirs)  # chunks stand in another order
+
+
+def test_several_shards_at_once(tmp_path: Path) -> None:
+    layout = Layout(Triple(20, 9, 17), "uint8", (1, 1, 1), Triple(4, 4, 4), Triple(8, 8, 8))
+    data = np.random.default_rng(1).integers(1, 250, layout.shape).astype(np.uint8)
+    volume = create_volume(tmp_path / "v.zarr", layout)
+    volume.write(Box.whole(layout.shape), data)
+    for pipeline in PIPELINES:
+        np.testing.assert_array_equal(read(tmp_path / "v.zarr", pipeline), data)
+    again = create_volume(tmp_path / "w.zarr", layout)
+    for block in Grid.of(layout.shape, layout.shard):
+        again.write(block.write, data[block.write.slices])
+    for first, second in zip(
+        volume.shard_files(Box.whole(layout.shape)),
+        again.shard_files(Box.whole(layout.shape)),
+        strict=True,
+    ):
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_zeros_take_the_place_of_what_was_there(tmp_path: Path) -> None:
+    volume, box = one(tmp_path), Box.whole((8, 8, 8))
+    volume.write(box, np.ones(box.shape, np.uint16))
+    volume.write(box, np.zeros(box.shape, np.uint16))
+    assert not volume.shard_files(box)[0].exists()
+    assert not open_volume(tmp_path / "v.zarr").read(box).any()
+
+
+def test_a_flipped_byte_is_refused(tmp_path: Path) -> None:
+    volume, box = one(tmp_path), Box.whole((8, 8, 8))
+    volume.write(box, np.random.default_rng(0).integers(1, 9999, box.shape).astype(np.uint16))
+    (file,) = volume.shard_files(box)
+    content = bytearray(file.read_bytes())
+    content[20] ^= 1
+    file.write_bytes(content)
+    for pipeline in PIPELINES:
+        with pytest.raises(Exception, match=r"(?i)checksum|crc|codec"):
+            read(tmp_path / "v.zarr", pipeline)
+
+
+def test_volumes_of_others_are_only_read(tmp_path: Path) -> None:
+    one(tmp_path)
+    zarr.create_array(
+        str(tmp_path / "v.zarr/0"), shape=(8, 8, 8), chunks=(4, 4, 4), dtype="u2", overwrite=True
+    )
+    volume = open_volume(tmp_path / "v.zarr")
+    with pytest.raises(ValueError, match="only read"):
+        volume.write(Box.whole((8, 8, 8)), np.ones((8, 8, 8), np.uint16))
