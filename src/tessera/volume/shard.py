@@ -5,8 +5,8 @@ chunk in C order, 64 bits each, and the index's crc32c. A chunk that is not ther
 beyond the volume's edge) has both numbers at their largest. Here a chunk is its voxels in C order,
 little endian, then zstd, then their crc32c.
 
-zarr-python writes the same two to four times slower: its pipeline passes each chunk through coroutines
-and threads. Chunks stand in C order here, so the same voxels are the same bytes.
+zarr-python writes the same two to four times slower: its pipeline passes each chunk through
+coroutines and threads. Chunks stand in C order here, so the same voxels are the same bytes.
 
 Specification: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/
 """
