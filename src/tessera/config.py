@@ -111,9 +111,12 @@ class Rings(Section):
 class Recon(Section):
     """From one raw scan to one reconstructed tile of linear attenuation in 1/cm."""
 
-    backend: Literal["finufft", "tomopy"] = Field(
-        "finufft", description="tomopy: gridrec, in the environment of envs/recon.yaml"
+    backend: Literal["gridder", "finufft", "torch", "tomopy", "sirt", "cgls"] = Field(
+        "gridder",
+        description="torch: on a GPU; tomopy: gridrec, in the environment of envs/recon.yaml; "
+        "sirt, cgls: the ASTRA toolbox",
     )
+    iterations: Annotated[int, Field(gt=0)] = Field(100, description="of sirt and cgls")
     filter: Literal["ramp", "shepp", "cosine", "hann", "hamming", "parzen", "none"] = "ramp"
     pixel_um: Positive | None = Field(None, description="detector pixel; None reads the file's")
     angles_deg: float | None = Field(

@@ -4,89 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from skimage.transform import iradon
 
 from tessera.config import Axis, Recon, Rings
 from tessera.errors import TesseraError
 from tessera.recon.axis import FoundAxis, find_axis
 from tessera.recon.correct import line_integrals, remove_stripes, ring_score
-from tessera.recon.extend import extend
+from tessera.recon.extend import Extension
 from tessera.recon.filters import response
-from tessera.recon.nufft import NufftBackend
 from tessera.recon.prepare import bands_of
 from tessera.recon.seam import frames_of, seams
-
-
-def disc(
-    angles: int, columns: int, axis: float, radius: float, y: float, x: float, turn: float = 180.0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Angles and exact sinogram (angles, columns) of a uniform disc of 1 a pixel."""
-    theta = np.arange(angles) * turn / angles
-    s = np.arange(columns) - axis
-    middle = x * np.cos(np.deg2rad(theta)) + y * np.sin(np.deg2rad(theta))
-    shadow = 2 * np.sqrt(np.maximum(radius**2 - (s - middle[:, None]) ** 2, 0))
-    return theta, shadow.astype(np.float32)
-
-
-def radii(columns: int, y: float, x: float) -> np.ndarray:
-    yy, xx = np.mgrid[:columns, :columns] - (columns - 1) / 2
-    return np.hypot(yy - y, xx - x)
-
-
-@pytest.mark.parametrize("columns", [200, 201])
-@pytest.mark.parametrize("truncated", [False, True])
-@pytest.mark.parametrize("turn", [180.0, 360.0])
-def test_a_disc_reads_its_value_where_it_lies(columns: int, truncated: bool, turn: float) -> None:
-    axis, y, x = columns / 2 - 5.3, 10.3, -15.2
-    theta, sinogram = disc(361, columns, axis, 60, y, x, turn)
-    backend = NufftBackend(theta, columns, "ramp", truncated)
-    made = backend(np.repeat(sinogram[:, None], 3, axis=1), np.full(3, axis))
-    r = radii(columns, y, x)
-    for image in made:  # each of a pair, and the odd one
-        assert image[r < 52].mean() == pytest.approx(1.0, abs=0.005)
-        outside = (r > 66) & (radii(columns, 0, 0) < columns / 2 - 12)
-        assert abs(image[outside].mean()) < 0.005
-        edge = image[np.abs(r - 60) < 0.5].mean()
-        assert edge == pytest.approx(0.5, abs=0.05)  # half a pixel off would read 0.45 or less
-
-
-def test_the_result_agrees_with_scikit_image() -> None:
-    columns = 129
-    theta, sinogram = disc(181, columns, 64.0, 30, 12, 20)
-    mine = NufftBackend(theta, columns, "ramp", False)(sinogram[:, None], np.array([64.0]))[0]
-    # iradon turns the other way: its y runs upwards.
-    theirs = iradon(sinogram.T, theta=theta, filter_name="ramp", circle=True)[::-1]
-    inside = radii(columns, 0, 0) < 58
-    assert np.corrcoef(mine[inside], theirs[inside])[0, 1] > 0.99
-
-
-def test_a_region_of_interest_stays_flat() -> None:
-    """Half the width of a uniform specimen: the bar is cupping of 3 %."""
-    columns, radius = 200, 200
-    theta, sinogram = disc(361, columns, 99.5, radius, 0, 0)
-    image = NufftBackend(theta, columns, "ramp", True)(sinogram[:, None], np.array([99.5]))[0]
-    r = radii(columns, 0, 0)
-    rings = [image[(r >= a) & (r < a + 10)].mean() for a in range(0, 90, 10)]
-    assert (max(rings) - min(rings)) / np.mean(rings) < 0.03
-    assert np.mean(rings) == pytest.approx(1.0, abs=0.03)
-
-
-def test_threads_and_slabs_change_nothing() -> None:
-    rng = np.random.default_rng(0)
-    sinograms = rng.random((60, 16, 64), np.float32)
-    theta, axes = np.arange(60) * 3.0, np.full(16, 31.2)
-    one = NufftBackend(theta, 64, "hann", True, threads=1)(sinograms, axes)
-    two = NufftBackend(theta, 64, "hann", True, threads=3)(sinograms, axes)
-    assert np.array_equal(one, two)
+from tests.recon.phantom import disc
 
 
 def test_what_lies_beyond_a_disc_is_the_disc() -> None:
     _, sinogram = disc(90, 100, 49.5, 80, 0, 0)
     s = np.arange(300) - 100 - 49.5
     true = 2 * np.sqrt(np.maximum(80**2 - s**2, 0))
-    padded, before = extend(sinogram, 300, True, 49.5)
-    assert before == 100
-    assert np.abs(padded - true).max() < 0.06 * true.max()
+    extension = Extension(sinogram[:, None], 300, True, np.array([49.5]))
+    assert extension.before == 100
+    assert np.abs(extension.padded()[:, 0] - true).max() < 0.06 * true.max()
 
 
 @pytest.mark.parametrize("name", ["ramp", "shepp", "cosine", "hann", "hamming", "parzen"])

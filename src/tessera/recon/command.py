@@ -45,8 +45,9 @@ def reconstruct(
     from tessera.compute import ranks
     from tessera.formats import open_scan
     from tessera.formats.scan import angles_of, pixel_of
+    from tessera.recon.backends import make_backend
     from tessera.recon.prepare import axis_of, pictures
-    from tessera.recon.tile import Slabs, backend
+    from tessera.recon.tile import Slabs
     from tessera.volume.engine import run_batch
     from tessera.volume.record import make_key
 
@@ -54,7 +55,7 @@ def reconstruct(
         angles = angles_of(scan, settings.angles_deg)
         pixel = pixel_of(scan.header, settings.pixel_um, path)
         axis = ranks.root_only(comm, axis_of, scan, angles, settings)
-        one = backend(settings, angles, scan.header.columns, 1)
+        one = make_backend(settings, angles, scan.header.columns, 1)
         qc = ranks.root_only(comm, pictures, scan, axis, settings, one, pixel)
         ranks.root_only(comm, _write_axis, out, axis, qc)
         if axis.how == "found" and axis.confidence < settings.axis.min_confidence:

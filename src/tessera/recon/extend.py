@@ -8,6 +8,8 @@ are those that the sinogram has there. For a uniform disc that is exact.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
@@ -16,53 +18,85 @@ _SLOPE_ANGLES = 0.04  # of the angles, over which they are smoothed: they change
 _STOUT = 0.2  # a smaller body than this (of half the width, beyond the edge) is not believed
 
 
-def extend(
-    sinograms: np.ndarray, length: int, truncated: bool, axis: float
-) -> tuple[np.ndarray, int]:
-    """Return a sinogram padded to ``length`` columns and the number of columns put before it.
+class Extension:
+    """Sinograms (angles, rows, columns) and what follows beyond both of their edges.
 
     Args:
-        sinograms: (angles, columns), or (angles, rows, columns) of one axis.
+        sinograms: line integrals.
         length: padded width.
         truncated: the specimen may be wider than the detector.
-        axis: rotation axis, about which the body is taken to be round.
+        axes: (rows,) rotation axes, about which the body is taken to be round.
     """
-    columns = sinograms.shape[-1]
-    before = (length - columns) // 2
-    out = np.zeros((*sinograms.shape[:-1], length), np.float32)
-    out[..., before : before + columns] = sinograms
-    if truncated:
-        after = length - columns - before
-        left = _beyond(sinograms[..., ::-1], columns - 1 - axis, before)
-        out[..., :before] = left[..., ::-1]
-        out[..., before + columns :] = _beyond(sinograms, axis, after)
-    return out, before
+
+    def __init__(
+        self, sinograms: np.ndarray, length: int, truncated: bool, axes: np.ndarray
+    ) -> None:
+        columns = sinograms.shape[2]
+        self._sinograms, self.length = sinograms, length
+        self.before = (length - columns) // 2
+        self._left = self._right = None
+        if truncated:
+            after = length - columns - self.before
+            self._left = _Edge.fit(sinograms[..., ::-1], columns - 1 - axes, self.before)
+            self._right = _Edge.fit(sinograms, axes, after)
+
+    def padded(self, angles: slice = slice(None)) -> np.ndarray:
+        """Return (angles, rows, length), float32, of some of the angles."""
+        part = self._sinograms[angles]
+        columns = part.shape[2]
+        out = np.zeros((*part.shape[:2], self.length), np.float32)
+        out[..., self.before : self.before + columns] = part
+        if self._left is not None and self._right is not None:
+            out[..., self.before - 1 :: -1] = self._left.values(angles)
+            out[..., self.before + columns :] = self._right.values(angles)
+        return out
 
 
-def _beyond(sinograms: np.ndarray, axis: float, count: int) -> np.ndarray:
-    """Values (..., count) that follow the last column."""
-    columns = sinograms.shape[-1]
-    width = max(4, round(_SLOPE_WIDTH * columns))
-    u = np.arange(width, dtype=np.float32) - (width - 1) / 2
-    part = sinograms[..., -width:]
-    smooth = _SLOPE_ANGLES * len(sinograms)
-    middle = gaussian_filter1d(part.mean(axis=-1), smooth, axis=0, mode="nearest")
-    slope = gaussian_filter1d(part @ u / float(u @ u), smooth, axis=0, mode="nearest")
-    s_fit = columns - 1 - (width - 1) / 2 - axis  # place of the fit, and of the edge itself
-    s_edge = columns - 1 - axis
-    if s_edge < 2 or s_fit < 1:
-        return np.zeros((*sinograms.shape[:-1], count), np.float32)
-    farthest = s_edge + count
-    falls = np.maximum(-slope, 1e-12)
-    radius2 = np.clip(
-        s_fit**2 + s_fit * np.maximum(middle, 0) / falls,
-        (s_edge * (1 + _STOUT)) ** 2,
-        farthest**2,
-    )
-    height = np.maximum(middle, 0) / np.sqrt(radius2 - s_fit**2)
-    s = s_edge + 1 + np.arange(count)
-    model = height[..., None] * np.sqrt(np.maximum(radius2[..., None] - s**2, 0))
-    # The edge itself may lie off the smooth body; that difference dies away.
-    edge = sinograms[..., -4:].mean(axis=-1) - height * np.sqrt(radius2 - s_edge**2)
-    fade = np.exp(-(s - s_edge) / max(width / 2, 1))
-    return np.asarray(np.maximum(model, 0) + edge[..., None] * fade, np.float32)
+@dataclass(frozen=True)
+class _Edge:
+    """What follows the last column: (angles, rows) of a body, and how the edge differs from it."""
+
+    height: np.ndarray
+    radius2: np.ndarray
+    jump: np.ndarray
+    place: np.ndarray  # (rows, count) of the columns that follow, from the axis
+    fade: np.ndarray  # (count,)
+
+    @staticmethod
+    def fit(sinograms: np.ndarray, axes: np.ndarray, count: int) -> _Edge:
+        """Fit the body to the last columns."""
+        columns = sinograms.shape[2]
+        width = max(4, round(_SLOPE_WIDTH * columns))
+        u = np.arange(width, dtype=np.float32) - (width - 1) / 2
+        part = sinograms[..., -width:]
+        smooth = _SLOPE_ANGLES * len(sinograms)
+        middle = gaussian_filter1d(part.mean(axis=-1), smooth, axis=0, mode="nearest")
+        slope = gaussian_filter1d(part @ u / float(u @ u), smooth, axis=0, mode="nearest")
+        s_edge = columns - 1 - np.asarray(axes, float)  # place of the edge, and of the fit
+        s_fit = s_edge - (width - 1) / 2
+        # An axis at the edge, or beyond it: nothing is known of a body about it.
+        known = (s_edge >= 2) & (s_fit >= 1)
+        s_edge, s_fit = np.where(known, s_edge, 2.0), np.where(known, s_fit, 1.0)
+        falls = np.maximum(-slope, 1e-12)
+        value = np.maximum(middle, 0) * known
+        radius2 = np.clip(
+            s_fit**2 + s_fit * value / falls, (s_edge * (1 + _STOUT)) ** 2, (s_edge + count) ** 2
+        )
+        height = value / np.sqrt(radius2 - s_fit**2)
+        # The edge itself may lie off the smooth body; that difference dies away.
+        jump = (part[..., -4:].mean(axis=-1) - height * np.sqrt(radius2 - s_edge**2)) * known
+        steps = np.arange(1, count + 1)
+        fade = np.exp(-steps / max(width / 2, 1))
+        kind = np.float32
+        return _Edge(
+            height.astype(kind), radius2.astype(kind), jump.astype(kind),
+            (s_edge[:, None] + steps).astype(kind), fade.astype(kind),
+        )  # fmt: skip
+
+    def values(self, angles: slice) -> np.ndarray:
+        """Return (angles, rows, count)."""
+        body = np.maximum(self.radius2[angles, :, None] - self.place**2, 0)
+        np.sqrt(body, out=body)
+        body *= self.height[angles, :, None]
+        body += self.jump[angles, :, None] * self.fade
+        return body

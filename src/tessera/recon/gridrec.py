@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from tessera.errors import TesseraError
-from tessera.recon.extend import extend
+from tessera.recon.extend import Extension
 
 _NAMES = {"ramp": "ramlak", "none": "none", "shepp": "shepp", "parzen": "parzen"}
 _NAMES |= {"cosine": "cosine", "hann": "hann", "hamming": "hamming"}
@@ -33,7 +33,7 @@ class GridrecBackend:
         except ImportError:
             raise TesseraError(
                 "recon.backend: tomopy is not installed here; create the environment of "
-                "envs/recon.yaml and run the workflow with --sdm conda, or use backend: finufft"
+                "envs/recon.yaml and run the workflow with --sdm conda, or use backend: gridder"
             ) from None
         self._tomopy = tomopy
         self._theta = np.deg2rad(angles_deg)
@@ -56,11 +56,12 @@ class GridrecBackend:
 
     def __call__(self, sinograms: np.ndarray, axes: np.ndarray) -> np.ndarray:
         """Return slices (rows, y, x), per pixel, of sinograms (angles, rows, columns)."""
-        padded, before = extend(sinograms, self.length, self.truncated, float(np.mean(axes)))
+        extension = Extension(sinograms, self.length, self.truncated, np.asarray(axes))
+        padded = extension.padded()
         out = np.empty((sinograms.shape[1], self.columns, self.columns), np.float32)
         for first in range(0, len(out), 2):
             pair = slice(first, min(first + 2, len(out)))
-            centre = float(np.mean(axes[pair])) + before
+            centre = float(np.mean(axes[pair])) + extension.before
             made = self._tomopy.recon(
                 padded[:, pair], self._theta, center=centre, algorithm="gridrec",
                 filter_name=self._filter, ncore=self.threads,

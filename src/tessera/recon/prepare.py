@@ -14,6 +14,7 @@ from tessera.config import Recon
 from tessera.errors import TesseraError
 from tessera.formats import Scan
 from tessera.recon.axis import FoundAxis, find_axis, given_axis
+from tessera.recon.backends import Backend
 from tessera.recon.correct import line_integrals, remove_stripes, ring_score
 from tessera.recon.seam import frames_of, seams
 
@@ -73,7 +74,7 @@ def _integrals_at(scan: Scan, used: np.ndarray, rows: slice, settings: Recon) ->
 
 
 def pictures(
-    scan: Scan, axis: FoundAxis, settings: Recon, backend: Any, pixel_um: float
+    scan: Scan, axis: FoundAxis, settings: Recon, backend: Backend, pixel_um: float
 ) -> dict[str, np.ndarray]:
     """Return small pictures for the report (docs/formats.md).
 
@@ -81,7 +82,7 @@ def pictures(
         scan: an open scan.
         axis: its rotation axis.
         settings: corrections.
-        backend: (sinograms, axes) -> slices per pixel.
+        backend: reconstruction of its geometry.
         pixel_um: detector pixel.
     """
     count = scan.header.rows

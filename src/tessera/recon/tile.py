@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,23 +11,13 @@ from tessera.config import Recon
 from tessera.formats import Scan
 from tessera.formats.scan import pixel_of
 from tessera.recon.axis import FoundAxis
+from tessera.recon.backends import Backend, make_backend
 from tessera.recon.correct import line_integrals, remove_stripes
 from tessera.volume.box import Block, Grid, Triple
 from tessera.volume.engine import Task
 from tessera.volume.store import Layout, create_volume, open_volume
 
 _CHUNK = 64
-
-
-def backend(settings: Recon, angles: np.ndarray, columns: int, threads: int) -> Any:
-    """Return the reconstruction that the settings name: (sinograms, axes) -> slices."""
-    if settings.backend == "tomopy":
-        from tessera.recon.gridrec import GridrecBackend
-
-        return GridrecBackend(angles, columns, settings.filter, settings.roi_extend, threads)
-    from tessera.recon.nufft import NufftBackend
-
-    return NufftBackend(angles, columns, settings.filter, settings.roi_extend, threads)
 
 
 class Slabs:
@@ -59,7 +48,7 @@ class Slabs:
         )
         self.grid = Grid.of(self.shape, (settings.rows, header.columns, header.columns))
         self._angles, self._threads = angles, threads
-        self._reconstruct: Any = None
+        self._reconstruct: Backend | None = None
 
     def _origin(self) -> tuple[float, float, float]:
         """Place of voxel (0, 0, 0), from the nominal stage position."""
@@ -108,7 +97,7 @@ class Slabs:
         self, block: Block, frames: tuple[np.ndarray, np.ndarray, np.ndarray]
     ) -> np.ndarray:
         if self._reconstruct is None:
-            self._reconstruct = backend(
+            self._reconstruct = make_backend(
                 self.settings, self._angles, self.scan.header.columns, self._threads
             )
         counts, flats, darks = frames

@@ -1,0 +1,102 @@
+"""Filtered spectra of sinograms, on the spokes of the Fourier plane where they belong.
+
+By the projection-slice theorem the spectrum of a projection is a line through the spectrum of its
+slice. What a backend gets is, for each angle and each frequency from 0 up, the spectrum times the
+filter, turned so that the rotation axis lies at the middle of the slice. Frequencies below 0 are
+the complex conjugates; the Nyquist frequency, which stands for both signs, is left out.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+
+import numba
+import numpy as np
+import scipy.fft
+
+from tessera.recon.extend import Extension
+from tessera.recon.filters import response
+
+_ANGLES = 64  # transformed at a time
+
+
+class Spokes:
+    """The geometry of one scan.
+
+    Args:
+        angles_deg: (angles,) over 180 or 360 degrees, evenly spaced.
+        columns: detector columns; a slice is columns x columns.
+        filter_name: see :mod:`tessera.recon.filters`.
+        truncated: the specimen may be wider than the detector.
+
+    Attributes:
+        length: padded columns.
+        frequency: (points,) of a spoke, cycles a pixel, 0 first.
+        across, along: (angles,) cosine and sine of the angles, or of the angles less 180 degrees:
+            a spoke that would point down (sine below 0) is replaced by its other end.
+    """
+
+    def __init__(
+        self, angles_deg: np.ndarray, columns: int, filter_name: str, truncated: bool
+    ) -> None:
+        self.columns, self.truncated = columns, truncated
+        self.length = scipy.fft.next_fast_len((3 if truncated else 2) * columns, real=True)
+        self.length += self.length % 2
+        self.frequency = np.arange(self.length // 2) / self.length
+        theta = np.deg2rad(angles_deg)
+        self._turned = np.sin(theta) < 0
+        sign = np.where(self._turned, -1.0, 1.0)
+        self.across, self.along = sign * np.cos(theta), sign * np.sin(theta)
+        self._weight = response(filter_name, self.length)[:-1] * np.pi / len(theta) / self.length
+        self._weight[0] /= 2  # it has no partner of the other sign
+        # Pixel centres are half a pixel off the transform's integers where columns is even.
+        half = 0.5 if columns % 2 == 0 else 0.0
+        self._offset = half * (self.across + self.along)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Angles, and points of a spoke."""
+        return len(self.across), len(self.frequency)
+
+    def values(
+        self, sinograms: np.ndarray, axes: np.ndarray, lanes: int, pool: Executor
+    ) -> np.ndarray:
+        """Return (angles, points, lanes), complex64, of sinograms (angles, rows, columns).
+
+        Args:
+            sinograms: line integrals, float32, at most ``lanes`` rows.
+            axes: (rows,) rotation axis of each row, as a pixel-centre column.
+            lanes: rows that lie side by side; those that are missing are zero.
+            pool: threads that share the angles.
+        """
+        extension = Extension(sinograms, self.length, self.truncated, axes)
+        shift = self._turn(np.asarray(axes, float) + extension.before)
+        out = np.zeros((*self.shape, lanes), np.complex64)
+
+        def some(first: int) -> None:
+            angles = slice(first, first + _ANGLES)
+            spectra = scipy.fft.rfft(extension.padded(angles), axis=2, overwrite_x=True)
+            offset = self._turn(self._offset[angles]) * self._weight.astype(np.float32)
+            _side_by_side(spectra, shift, offset, self._turned[angles], out[angles])
+
+        list(pool.map(some, range(0, self.shape[0], _ANGLES)))
+        return out
+
+    def _turn(self, columns: np.ndarray) -> np.ndarray:
+        """Phase (n, points) that moves a projection by some columns."""
+        return np.exp(2j * np.pi * np.outer(columns, self.frequency)).astype(np.complex64)
+
+
+@numba.njit(cache=True, nogil=True)
+def _side_by_side(spectra, shift, offset, turned, out):  # type: ignore[no-untyped-def]
+    """out[angle, point, row] = spectra[angle, row, point] shift[row, point] offset[angle, point].
+
+    The conjugate of the spectrum where the other end of the spoke is taken.
+    """
+    for a in range(out.shape[0]):
+        for row in range(spectra.shape[1]):
+            for k in range(out.shape[1]):
+                value = spectra[a, row, k] * shift[row, k]
+                if turned[a]:
+                    value = np.conj(value)
+                out[a, k, row] = value * offset[a, k]
