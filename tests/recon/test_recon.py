@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from algotom.prep import removal
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tessera.config import Axis, Recon, Rings
 from tessera.errors import TesseraError
 from tessera.recon.axis import FoundAxis, find_axis
-from tessera.recon.correct import line_integrals, remove_stripes, ring_score
+from tessera.recon.correct import line_integrals
 from tessera.recon.extend import Extension
 from tessera.recon.filters import response
 from tessera.recon.prepare import bands_of
 from tessera.recon.seam import frames_of, seams
+from tessera.recon.stripes import remove_stripes, ring_score, smooth_sorted
 from tests.recon.phantom import disc
 
 
@@ -46,12 +50,12 @@ def rough(angles: int, axis: float, columns: int = 160, rows: int = 12, seed: in
     return theta, out
 
 
-def search(sinograms: np.ndarray, theta: np.ndarray, **settings: object) -> FoundAxis:
+def search(sinograms: np.ndarray, theta: np.ndarray, **given_axis: object) -> FoundAxis:
     """The axis from the frames and rows that the finder asks for."""
     found, rows = seams(theta), bands_of(sinograms.shape[1])
     used = frames_of(found)
     part = sinograms[used][:, rows.ravel()]
-    return find_axis(part, [s.within(used) for s in found], Axis(**settings), rows)
+    return find_axis(part, [s.within(used) for s in found], Axis(**given_axis), rows)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -138,6 +142,19 @@ def test_stripes_are_removed(method: str) -> None:
     least = 0.6 if method in ("sorting", "all") else 0.95
     assert np.sqrt(np.mean(after**2)) < least * np.sqrt(np.mean(before**2))
     assert ring_score(clean) < ring_score(dirty)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    angles=st.integers(2, 40),
+    columns=st.integers(4, 40),
+    size=st.sampled_from([3, 7, 21, 31]),
+    seed=st.integers(0, 99),
+)
+def test_sorting_is_what_algotom_does(angles: int, columns: int, size: int, seed: int) -> None:
+    sinogram = np.random.default_rng(seed).normal(size=(angles, columns)).astype(np.float32)
+    theirs = removal.remove_stripe_based_sorting(sinogram, size=size)
+    assert np.array_equal(smooth_sorted(sinogram, size), theirs)
 
 
 @pytest.mark.parametrize(

@@ -169,8 +169,9 @@ class _Bench:
         return small, frame(small)[0]
 
     def _recon(self, work: Work) -> float:
-        from tessera.recon.correct import line_integrals, remove_stripes
-        from tessera.recon.tile import backend
+        from tessera.recon.backends import make_backend
+        from tessera.recon.correct import line_integrals
+        from tessera.recon.stripes import remove_stripes
 
         angles, rows, columns, _ = max(self.data.tiles)
         angles, rows, columns = min(angles, 180), 8, min(columns, 1024)
@@ -178,7 +179,7 @@ class _Bench:
         counts = random.integers(20000, 30000, (angles, rows, columns)).astype(np.uint16)
         flats, darks = np.full((2, rows, columns), 40000.0), np.full((2, rows, columns), 100.0)
         settings = self.config.recon
-        made = backend(settings, np.linspace(0, 180, angles, False), columns, 1)
+        made = make_backend(settings, np.linspace(0, 180, angles, False), columns, 1)
 
         def slab() -> None:
             raw = line_integrals(counts, flats, darks, np.zeros(2), settings, "calibration")

@@ -5,17 +5,18 @@
    projection's own time, between those taken before and after;
 3. zingers, which outshine their neighbours in time, take the median of these;
 4. -log;
-5. stripes, which become rings, are removed from the sinogram.
+5. stripes, which become rings, are removed from the sinogram (:mod:`tessera.recon.stripes`).
 
 Arrays are (angles, rows, columns). Each row is treated alone, so slabs of any size agree.
 """
 
 from __future__ import annotations
 
-import numpy as np
-from scipy.ndimage import median_filter
+from concurrent.futures import ThreadPoolExecutor
 
-from tessera.config import Recon, Rings
+import numpy as np
+
+from tessera.config import Recon
 from tessera.errors import TesseraError
 
 _DEAD = 0.02  # of the median flat: below it a pixel sees nothing
@@ -31,6 +32,8 @@ def line_integrals(
     settings: Recon,
     where: str,
     times: np.ndarray | None = None,
+    first_row: int = 0,
+    threads: int = 1,
 ) -> np.ndarray:
     """Return line integrals without unit, float32, with the detector's stripes still in them.
 
@@ -42,6 +45,8 @@ def line_integrals(
         where: name of the scan, for what is said of bad data.
         times: (angles,) when each projection was taken, on the scale of ``flat_times``; None:
             evenly, from 0 to 1. Neighbours in ``counts`` are neighbours in time.
+        first_row: the detector's number of the first row.
+        threads: that share the rows.
 
     Raises:
         TesseraError: projections with NaN, infinite or only zero counts; flats no brighter than
@@ -50,17 +55,30 @@ def line_integrals(
     _check_counts(counts, where)
     dark = np.median(darks, axis=0).astype(np.float32)
     beam = _beam(flats, flat_times, dark, where)
-    dead = _dead_pixels(beam.mean(axis=0), where) if settings.dead_pixels else None
+    dead = np.zeros(dark.shape, bool)
+    if settings.dead_pixels:
+        dead = _dead_pixels(beam.mean(axis=0), where, first_row)
     if times is None:
         times = np.linspace(0, 1, len(counts))
-    times = np.asarray(times, np.float32)[:, None, None]
-    flat = beam[0] if len(beam) == 1 else (1 - times) * beam[0] + times * beam[1]
-    ratio = (counts.astype(np.float32) - dark) / np.maximum(flat, 1e-6)
-    if dead is not None and dead.any():
-        _fill(ratio, dead)
-    if settings.zingers:
-        _remove_zingers(ratio)
-    return -np.log(np.maximum(ratio, _FLOOR))
+    times = np.asarray(times, np.float32)[:, None]
+    out = np.empty(counts.shape, np.float32)
+
+    def one(row: int) -> None:
+        before, after = beam[0, row], beam[-1, row]
+        flat = before if len(beam) == 1 else (1 - times) * before + times * after
+        ratio = counts[:, row].astype(np.float32)
+        ratio -= dark[row]
+        ratio /= np.maximum(flat, 1e-6)
+        if dead[row].any():
+            _fill(ratio, dead[row])
+        if settings.zingers and len(ratio) > 1:
+            _remove_zingers(ratio)
+        np.maximum(ratio, _FLOOR, out=ratio)
+        np.negative(np.log(ratio, out=ratio), out=out[:, row])
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(one, range(counts.shape[1])))
+    return out
 
 
 def _check_counts(counts: np.ndarray, where: str) -> None:
@@ -94,70 +112,34 @@ def _beam(flats: np.ndarray, times: np.ndarray, dark: np.ndarray, where: str) ->
     return beam - dark
 
 
-def _dead_pixels(beam: np.ndarray, where: str) -> np.ndarray:
+def _dead_pixels(beam: np.ndarray, where: str, first_row: int) -> np.ndarray:
     """Pixels (rows, columns) that see nothing."""
     dead = beam < _DEAD * np.median(beam)
     if dead.all(axis=1).any():
+        row = first_row + int(np.argmax(dead.all(axis=1)))
         raise TesseraError(
-            f"{where}: detector row {int(np.argmax(dead.all(axis=1)))} is dead throughout; crop "
-            "the scan to the rows that work"
+            f"{where}: detector row {row} is dead throughout; crop the scan to the rows that work"
         )
-    return dead
+    return np.asarray(dead)
 
 
 def _fill(frames: np.ndarray, dead: np.ndarray) -> None:
-    """Fill dead pixels by interpolation along their row, in place."""
-    columns = np.arange(dead.shape[1])
-    for row in np.flatnonzero(dead.any(axis=1)):
-        good = ~dead[row]
-        for column in np.flatnonzero(dead[row]):
-            left, right = columns[good & (columns < column)], columns[good & (columns > column)]
-            ends = [side for side in (left[-1:], right[:1]) if len(side)]
-            frames[:, row, column] = np.mean([frames[:, row, int(e[0])] for e in ends], axis=0)
+    """Fill the dead pixels (columns,) of frames (angles, columns) along the row, in place."""
+    good = np.flatnonzero(~dead)
+    for column in np.flatnonzero(dead):
+        after = int(np.searchsorted(good, column))
+        ends = [*good[max(after - 1, 0) : after], *good[after : after + 1]]
+        frames[:, column] = np.mean([frames[:, end] for end in ends], axis=0)
 
 
 def _remove_zingers(ratio: np.ndarray) -> None:
     """Replace what outshines its neighbours in time by their median, in place."""
-    calm = median_filter(ratio, size=(3, 1, 1), mode="mirror")
+    before, after = ratio[:-2], ratio[2:]
+    calm = np.empty_like(ratio)
+    # The median of three; the first and the last have one neighbour, on both sides.
+    calm[0], calm[-1] = ratio[1], ratio[-2]
+    np.maximum(before, after, out=calm[1:-1])
+    np.minimum(calm[1:-1], ratio[1:-1], out=calm[1:-1])
+    np.maximum(calm[1:-1], np.minimum(before, after), out=calm[1:-1])
     hits = ratio - calm > _ZINGER * np.maximum(calm, 0.1)
     ratio[hits] = calm[hits]
-
-
-def remove_stripes(sinograms: np.ndarray, settings: Rings) -> np.ndarray:
-    """Remove stripes from (angles, rows, columns), row by row.
-
-    ``sorting`` and ``all``: Vo 2018, doi:10.1364/OE.26.028396; ``wavelet-fourier``: Münch 2009,
-    doi:10.1364/OE.17.008567; ``titarenko``: doi:10.1107/S0909049510035727.
-    """
-    if settings.method == "none":
-        return sinograms
-    from algotom.prep import removal
-
-    clean = np.empty_like(sinograms)
-    for row in range(sinograms.shape[1]):
-        sinogram = np.ascontiguousarray(sinograms[:, row])
-        if settings.method == "sorting":
-            out = removal.remove_stripe_based_sorting(sinogram, size=settings.size)
-        elif settings.method == "wavelet-fourier":
-            out = removal.remove_stripe_based_wavelet_fft(
-                sinogram, level=settings.level, size=settings.sigma
-            )
-        elif settings.method == "titarenko":
-            out = removal.remove_stripe_based_regularization(sinogram, apply_log=False)
-        else:
-            out = removal.remove_all_stripe(sinogram, snr=settings.snr, la_size=2 * settings.size)
-        clean[:, row] = out
-    return clean
-
-
-def ring_score(sinograms: np.ndarray) -> float:
-    """How much of the fine structure of the angular mean is stripes: 0 none.
-
-    The root mean square of the mean over angles, less its smooth part, in units of what noise alone
-    would leave there. Few strong stripes count as they are seen.
-    """
-    mean = sinograms.mean(axis=0)
-    fine = mean - median_filter(mean, size=(1, 9), mode="mirror")
-    steps = np.diff(sinograms, axis=0)
-    noise = np.median(np.abs(steps)) / 0.6745 / np.sqrt(2) / np.sqrt(len(sinograms))
-    return float(np.sqrt(np.mean(fine**2)) / max(float(noise), 1e-9))

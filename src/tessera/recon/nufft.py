@@ -61,7 +61,9 @@ class NufftBackend:
         # Loaded here: a machine without it reconstructs by another backend.
         import finufft
 
-        pairs = _LANES // 2  # however many are filled: what a slice is does not depend on the others
+        pairs = (
+            _LANES // 2
+        )  # however many are filled: what a slice is does not depend on the others
         points = np.empty((pairs, self._y.size), np.complex64)
         half = self._y.size // 2
         for n in range(pairs):

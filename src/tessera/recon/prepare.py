@@ -15,8 +15,9 @@ from tessera.errors import TesseraError
 from tessera.formats import Scan
 from tessera.recon.axis import FoundAxis, find_axis, given_axis
 from tessera.recon.backends import Backend
-from tessera.recon.correct import line_integrals, remove_stripes, ring_score
+from tessera.recon.correct import line_integrals
 from tessera.recon.seam import frames_of, seams
+from tessera.recon.stripes import remove_stripes, ring_score
 
 _BANDS, _BAND_ROWS = 16, 16  # at most
 _LEAST_BANDS = 3  # to vote

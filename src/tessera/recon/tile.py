@@ -12,12 +12,14 @@ from tessera.formats import Scan
 from tessera.formats.scan import pixel_of
 from tessera.recon.axis import FoundAxis
 from tessera.recon.backends import Backend, make_backend
-from tessera.recon.correct import line_integrals, remove_stripes
+from tessera.recon.correct import line_integrals
+from tessera.recon.stripes import remove_stripes
 from tessera.volume.box import Block, Grid, Triple
 from tessera.volume.engine import Task
 from tessera.volume.store import Layout, create_volume, open_volume
 
 _CHUNK = 64
+_ROWS = 8  # corrected and reconstructed at a time: what is in memory, whatever the slab
 
 
 class Slabs:
@@ -101,12 +103,18 @@ class Slabs:
                 self.settings, self._angles, self.scan.header.columns, self._threads
             )
         counts, flats, darks = frames
-        raw = line_integrals(
-            counts, flats, darks, self.scan.flat_times, self.settings, self.scan.path
-        )
-        clean = remove_stripes(raw, self.settings.rings)
         rows = self._rows(block)
         middle = (self.shape.z - 1) / 2
         axes = self.axis.columns(np.arange(rows.start, rows.stop), middle, self.settings.axis.tilt)
-        slices: np.ndarray = self._reconstruct(clean, axes)
-        return slices / np.float32(self.pixel_um * 1e-4)
+        out = np.empty((len(axes), *self.shape[1:]), np.float32)
+        for first in range(0, len(axes), _ROWS):
+            part = slice(first, min(first + _ROWS, len(axes)))
+            raw = line_integrals(
+                counts[:, part], flats[:, part], darks[:, part], self.scan.flat_times,
+                self.settings, self.scan.path, first_row=rows.start + first,
+                threads=self._threads,
+            )  # fmt: skip
+            clean = remove_stripes(raw, self.settings.rings, self._threads)
+            out[part] = self._reconstruct(clean, axes[part])
+        out /= np.float32(self.pixel_um * 1e-4)
+        return out

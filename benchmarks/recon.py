@@ -1,0 +1,202 @@
+"""Reconstruction against algotom's filtered backprojection, and the whole `tessera recon` job.
+
+    python benchmarks/recon.py [--sizes 721x1024 1501x2048] [--no-job] [--rows 256]
+
+Noise-free analytic Shepp-Logan, ramp filter, one core, CPU seconds a slice in one run. The error is
+that within a disc of 0.9 of the radius, against the phantom averaged over each pixel. "FFTs" is
+what the transforms of the padded projections and of one grid a slice take alone. The job reads an
+HDF5 file of uint16 and writes OME-Zarr. Prints ratios and writes benchmarks/results/recon.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+
+import h5py
+import numpy as np
+import scipy.fft
+
+from tessera.config import Axis, Recon, section_json
+from tessera.recon.backends import make_backend
+from tessera.recon.gridder import Geometry
+
+HERE = Path(__file__).parent
+SLAB = 16
+# value, half axes a and b, centre x and y, angle in degrees (Toft's contrast)
+ELLIPSES = np.array([
+    [1.0, 0.69, 0.92, 0, 0, 0], [-0.8, 0.6624, 0.874, 0, -0.0184, 0],
+    [-0.2, 0.11, 0.31, 0.22, 0, -18], [-0.2, 0.16, 0.41, -0.22, 0, 18],
+    [0.1, 0.21, 0.25, 0, 0.35, 0], [0.1, 0.046, 0.046, 0, 0.1, 0],
+    [0.1, 0.046, 0.046, 0, -0.1, 0], [0.1, 0.046, 0.023, -0.08, -0.605, 0],
+    [0.1, 0.023, 0.023, 0, -0.606, 0], [0.1, 0.023, 0.046, 0.06, -0.605, 0],
+])  # fmt: skip
+
+
+def sinogram(theta: np.ndarray, columns: int) -> np.ndarray:
+    """Exact line integrals (angles, columns) at the pixels' centres, in pixels."""
+    half = columns / 2
+    s = (np.arange(columns) - (columns - 1) / 2) / half
+    out = np.zeros((len(theta), columns))
+    for value, a, b, x, y, turn in ELLIPSES:
+        t = theta[:, None] - np.deg2rad(turn)
+        width2 = (a * np.cos(t)) ** 2 + (b * np.sin(t)) ** 2
+        place = s - x * np.cos(theta)[:, None] - y * np.sin(theta)[:, None]
+        out += 2 * value * a * b / width2 * np.sqrt(np.maximum(width2 - place**2, 0)) * half
+    return out.astype(np.float32)
+
+
+def phantom(columns: int, finer: int = 4) -> np.ndarray:
+    """The slice (y, x), averaged over each pixel."""
+    fine = columns * finer
+    place = ((np.arange(fine) - (fine - 1) / 2) / (fine / 2)).astype(np.float32)
+    out = np.zeros((columns, columns), np.float32)
+    for rows in np.array_split(np.arange(columns), 16):
+        part = slice(rows[0] * finer, (rows[-1] + 1) * finer)
+        y, x = place[part, None], place[None]
+        picture = np.zeros((y.size, fine), np.float32)
+        for value, a, b, cx, cy, turn in ELLIPSES:
+            c, s = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
+            u, v = (x - cx) * c + (y - cy) * s, (y - cy) * c - (x - cx) * s
+            picture += value * ((u / a) ** 2 + (v / b) ** 2 <= 1)
+        out[rows] = picture.reshape(len(rows), finer, columns, finer).mean(axis=(1, 3))
+    return out
+
+
+def best(work: Callable[[], Any], times: int, clock: Callable[[], float]) -> tuple[float, Any]:
+    """Least seconds of some runs, and the last result."""
+    seconds = []
+    for _ in range(times):
+        began = clock()
+        result = work()
+        seconds.append(clock() - began)
+    return min(seconds), result
+
+
+def fft_seconds(angles: int, length: int, size: int) -> float:
+    """CPU seconds a slice of the transforms alone: projections, and the whole half plane."""
+    shown = np.zeros((angles, length), np.float32)
+    plane = np.zeros((size, size // 2 + 1), np.complex64)
+    one = best(lambda: scipy.fft.rfft(shown), 3, time.process_time)[0]
+    return one + best(lambda: scipy.fft.irfft2(plane, (size, size)), 3, time.process_time)[0]
+
+
+def compare(angles: int, columns: int) -> dict[str, Any]:
+    """Backends and algotom on one size."""
+    from algotom.rec.reconstruction import fbp_reconstruction
+
+    theta = np.arange(angles) * np.pi / angles
+    shown, truth = sinogram(theta, columns), phantom(columns)
+    y, x = np.mgrid[:columns, :columns] - (columns - 1) / 2
+    disc = np.hypot(y, x) < 0.9 * columns / 2
+    axis = (columns - 1) / 2
+
+    def error(picture: np.ndarray) -> float:
+        return float(np.sqrt(np.mean((picture - truth)[disc] ** 2)))
+
+    def peer() -> np.ndarray:
+        return np.asarray(fbp_reconstruction(
+            shown, axis, angles=theta, ratio=1.0, filter_name=None, gpu=False, ncore=1,
+            apply_log=False,
+        ))  # fmt: skip
+
+    peer()  # compiles
+    peer_s, picture = best(peer, 2, time.process_time)
+    # algotom's y may run the other way; the phantom is not symmetric.
+    peer_error = min(error(picture), error(picture[::-1]))
+    found: dict[str, Any] = {"algotom_fbp": {"seconds": peer_s, "rmse": peer_error}}
+    slab = np.repeat(shown[:, None], SLAB, axis=1)
+    axes = np.full(SLAB, axis)
+    geometry = Geometry(np.rad2deg(theta), columns, "ramp", False)
+    floor = fft_seconds(angles, geometry.spokes.length, geometry.size)
+    found["ffts"] = {"seconds": floor}
+    for name in ("gridder", "finufft"):
+        settings = Recon(backend=name, roi_extend=False)  # type: ignore[arg-type]
+        one = make_backend(settings, np.rad2deg(theta), columns, 1)
+        one(slab[:, :8], axes[:8])  # compiles
+        cpu, made = best(lambda one=one: one(slab, axes), 3, time.process_time)
+        entry = {
+            "seconds": cpu / SLAB,
+            "rmse": error(made[0]),
+            "times_faster": peer_s / (cpu / SLAB),
+            "rmse_ratio": error(made[0]) / peer_error,
+            "times_ffts": cpu / SLAB / floor,
+        }
+        if (os.cpu_count() or 1) > 1:
+            two = make_backend(settings, np.rad2deg(theta), columns, 2)
+            wall = [best(lambda b=b: b(slab, axes), 3, time.perf_counter)[0] for b in (one, two)]
+            entry["two_cores"] = wall[0] / wall[1]
+        found[name] = entry
+    return found
+
+
+def job(angles: int, rows: int, columns: int, threads: int) -> dict[str, Any]:
+    """`tessera recon` from file to file: seconds, memory, where the time goes."""
+    theta = np.arange(angles) * np.pi / angles
+    shown = sinogram(theta, columns) * (2.0 / columns)
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        scan = Path(folder) / "scan.h5"
+        with h5py.File(scan, "w") as file:
+            shape = (angles, rows, columns)
+            data = file.create_dataset("exchange/data", shape, "uint16", chunks=(16, 16, columns))
+            for first in range(0, angles, 16):
+                part = np.exp(-shown[first : first + 16, None]) * 40000
+                noise = rng.normal(0, 100, (len(part), rows, columns)).astype(np.float32)
+                data[first : first + 16] = np.clip(part + noise, 0, 65535)
+            flats = np.full((10, rows, columns), 40000, np.uint16)
+            file["exchange/data_white"] = flats
+            file["exchange/data_dark"] = np.zeros_like(flats)
+            file["exchange/theta"] = np.rad2deg(theta)
+        settings = Recon(pixel_um=1.0, axis=Axis(column=(columns - 1) / 2))
+        words = [sys.executable, "-m", "tessera", "recon", "--settings", section_json(settings),
+                 "--threads", str(threads), str(scan), str(Path(folder) / "tile")]  # fmt: skip
+        began = time.perf_counter()
+        code = (
+            "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
+            "u = resource.getrusage(resource.RUSAGE_CHILDREN); "
+            "print('PEAK', u.ru_maxrss / 2**20, 'CPU', u.ru_utime + u.ru_stime)"
+        )
+        said = subprocess.run(
+            [sys.executable, "-c", code, *words], check=True, capture_output=True, text=True
+        ).stdout
+        seconds = time.perf_counter() - began
+        record = json.loads((Path(folder) / "tile/records/0000.json").read_text().splitlines()[0])
+    peak, cpu = re.findall(r"PEAK ([\d.]+) CPU ([\d.]+)", said)[0]
+    return {"seconds": seconds, "peak_gib": float(peak), "cpu_seconds": float(cpu),
+            "threads": threads, "record": record}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", nargs="*", default=["721x1024", "1501x2048"])
+    parser.add_argument("--rows", type=int, default=256, help="of the job")
+    parser.add_argument("--threads", type=int, default=2, help="of the job")
+    parser.add_argument("--no-job", action="store_true")
+    args = parser.parse_args()
+    path = HERE / "results/recon.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    for size in args.sizes:
+        angles, columns = map(int, size.split("x"))
+        results[size] = compare(angles, columns)
+        print(size, json.dumps(results[size], indent=1), flush=True)
+    if not args.no_job:
+        results["job"] = job(1501, args.rows, 2048, args.threads)
+        print("job", json.dumps(results["job"], indent=1), flush=True)
+    path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
