@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from tessera.config import Model, Section, parse_section, read_config
 from tessera.errors import TesseraError
 
-S = TypeVar("S", bound=Section)
+if TYPE_CHECKING:  # a quarter of a second, which passes that need no settings do not wait for
+    from tessera.config import Model, Section
+
+S = TypeVar("S", bound="Section")
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +33,8 @@ def add_ranks(parser: argparse.ArgumentParser) -> None:
 
 def section(args: argparse.Namespace, kind: type[S]) -> S:
     """Return a stage's settings as given by :func:`add_settings`, or the defaults."""
+    from tessera.config import parse_section, read_config
+
     if args.settings is not None:
         return parse_section(kind, args.settings)
     if args.config is not None:
@@ -43,6 +47,8 @@ def section(args: argparse.Namespace, kind: type[S]) -> S:
 
 def model_section(args: argparse.Namespace, name: str) -> Model:
     """Return the settings of model ``name`` as given by :func:`add_settings`."""
+    from tessera.config import Model, parse_section, read_config
+
     if args.settings is not None:
         return parse_section(Model, args.settings)
     if args.config is not None:

@@ -107,6 +107,29 @@ def test_bytes_do_not_depend_on_batches_order_or_rerun(prediction: Write, tmp_pa
     assert shards(tmp_path / "one") == known
 
 
+def test_all_passes_at_once_and_no_file_a_block_beside_the_shards(
+    prediction: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soma = blobs((33, 33, 33))
+    store = prediction(np.stack([255 - soma, soma]))
+    run(store, tmp_path / "passes", threshold=0.8)
+    line = ["--settings", json.dumps(SETTINGS | {"threshold": 0.8}), "--class", "soma"]
+    line += ["--prediction", str(store), "--out", str(tmp_path / "one")]
+    assert main(["label", "run", *line]) == 0
+    assert " objects" in capsys.readouterr().out
+    assert shards(tmp_path / "one") == shards(tmp_path / "passes")
+    beside = [p for p in (tmp_path / "one").rglob("*") if "labels.zarr" not in p.parts]
+    names = {p.name for p in beside if p.is_file()}
+    assert names == {
+        "store.json",
+        "0000.json",
+        "tables.npy",
+        "merge.npz",
+        "objects.npz",
+        "labels.json",
+    }
+
+
 def test_a_lost_shard_is_made_again(prediction: Write, tmp_path: Path) -> None:
     soma = blobs((33, 33, 33))
     store = prediction(np.stack([255 - soma, soma]))
@@ -142,7 +165,10 @@ def test_what_is_wrong_is_said(
     assert "batch 1 of 2 does not exist" in said("local", str(out), "--batch", "1", "--of", "2")
     (out / "merge.npz").unlink()
     assert "tessera label merge" in said("relabel", str(out))
-    (out / "local/fragments/0/0/0.npz").write_bytes(b"PK torn")
-    assert "tessera verify" in said("merge", str(out))
+    record = out / "local/records/0000.json"
+    whole = record.read_text()
+    at = whole.index('"packed": "') + 20
+    record.write_text(whole[:at] + ("A" if whole[at] != "A" else "B") + whole[at + 1 :])
+    assert "remove this file" in said("merge", str(out))
     (store.parent / "records/0000.json").unlink()
     assert "not done" in said("store", "--class", "soma", "--prediction", str(store), *common)

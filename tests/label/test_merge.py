@@ -122,6 +122,37 @@ def test_a_snake_through_all_blocks_is_one_object() -> None:
     assert objects[0, fragments.VOXELS] == mask.sum()
 
 
+@given(st.integers(1, 60), st.lists(st.tuples(st.integers(0, 59), st.integers(0, 59))))
+def test_united_as_scipy_does(size: int, pairs: list[tuple[int, int]]) -> None:
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    ends = np.array([(a % size, b % size) for a, b in pairs], np.int64).reshape(-1, 2)
+    root, count = merge.unite(size, ends)
+    graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(size, size))
+    known, theirs = connected_components(graph, directed=False)
+    assert count == known
+    assert len(set(zip(root.tolist(), theirs.tolist(), strict=True))) == count
+
+
+def test_a_long_chain_is_united_in_few_rounds() -> None:
+    order = np.random.default_rng(0).permutation(100_000)
+    root, count = merge.unite(len(order), np.stack([order[:-1], order[1:]], 1))
+    assert count == 1 and not root.any()
+
+
+def test_fragments_are_packed_and_unpacked() -> None:
+    ids = np.random.default_rng(0).integers(0, 4, (5, 6, 7)).astype(np.uint32)
+    grid = Grid.of((9, 9, 9), (4, 5, 6))
+    found = fragments.describe(ids, 3, grid[0], grid.shape)
+    again = fragments.from_entry(fragments.to_entry(found))
+    np.testing.assert_array_equal(again.objects, found.objects)
+    for a, b in zip(again.low + again.high, found.low + found.high, strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="packed fragments"):
+        fragments.from_entry(fragments.to_entry(found) | {"fragments": 2})
+
+
 def test_fragments_that_touch_are_measured_apart() -> None:
     """Labels need not be components: subvolumes of a flood-filling network touch."""
     ids = np.random.default_rng(0).integers(0, 4, (5, 6, 7)).astype(np.uint32)

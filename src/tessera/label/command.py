@@ -5,7 +5,8 @@
 3. ``relabel``: global ids into ``labels.zarr`` (a batch of blocks a job).
 4. ``finish``: sizes, centroids and boxes of the objects.
 
-``store`` comes first and says what all of them follow.
+``store`` comes first and says what all of them follow. ``run`` is all of these as one command, for
+a volume that one job can do: nothing is started five times.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import argparse
 from pathlib import Path
 
 from tessera.arguments import add_ranks, add_settings, section
-from tessera.config import Label
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,13 +22,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
 
     store = steps.add_parser("store", help="lay out the labels of one class")
-    add_settings(store)
-    store.add_argument("--class", dest="name", required=True, metavar="NAME", help="the class")
-    store.add_argument(
-        "--prediction", type=Path, required=True, metavar="FILE", help="predict/<model>/store.json"
-    )
+    whole = steps.add_parser("run", help="all passes at once, for a volume that one job can do")
+    for first in (store, whole):
+        add_settings(first)
+        first.add_argument("--class", dest="name", required=True, metavar="NAME", help="the class")
+        first.add_argument(
+            "--prediction",
+            type=Path,
+            required=True,
+            metavar="FILE",
+            help="predict/<model>/store.json",
+        )
+        first.add_argument(
+            "--out", type=Path, required=True, metavar="DIR", help="folder of labels"
+        )
     store.add_argument("--batches", type=int, default=1, metavar="N", help="batches of blocks")
-    store.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of labels")
+    add_ranks(whole)
 
     for name, text in (
         ("local", "first pass: connected components inside the blocks of a batch"),
@@ -60,7 +69,11 @@ def main(args: argparse.Namespace) -> int:
         return run_step(args)
     from tessera.label import plan
 
+    if args.step == "run":
+        return _run_all(args)
     if args.step == "store":
+        from tessera.config import Label
+
         settings = section(args, Label)
         plan.create(settings, args.name, args.prediction, args.batches, args.out)
         return 0
@@ -79,4 +92,25 @@ def main(args: argparse.Namespace) -> int:
         from tessera.label.finish import finish
 
         print(f"{finish(laid_out)} objects")
+    return 0
+
+
+def _run_all(args: argparse.Namespace) -> int:
+    """All passes in this process, and its ranks."""
+    from tessera.compute.ranks import rank_of, root_only, world
+    from tessera.config import Label
+    from tessera.label import plan
+    from tessera.label.finish import finish
+    from tessera.label.merge import merge
+    from tessera.label.passes import run_local, run_relabel
+
+    settings = section(args, Label)
+    comm = world(args.ranks)
+    laid_out = root_only(comm, plan.create, settings, args.name, args.prediction, 1, args.out)
+    run_local(laid_out, 0, 1, comm)
+    root_only(comm, merge, laid_out)
+    run_relabel(laid_out, 0, 1, comm)
+    count = root_only(comm, finish, laid_out)
+    if rank_of(comm) == 0:
+        print(f"{count} objects")
     return 0

@@ -14,24 +14,22 @@ block C overlaps the write box of its neighbour D = C + d in a plane, line or vo
 
 Both list the foreground voxels of the overlap in z, y, x order, hence voxel by voxel.
 
-The file of a block is an npz of three arrays: ``objects`` (fragment, 11), ``ids`` (all lists, one
-after the other: low then high, in the order of :data:`OFFSETS`) and ``lengths`` of the lists.
+What a block has found is packed into its entry of the batch's record, so that there is no file a
+block: the rows of ``objects``, then all lists of ids, one after the other (low then high, in the
+order of :data:`OFFSETS`), whose lengths stand beside them.
 """
 
 from __future__ import annotations
 
-import io
+import base64
 import itertools
-import os
-import uuid
+import zlib
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from tessera.errors import TesseraError
-from tessera.volume.box import Block, Box, Grid, Triple
-from tessera.volume.store import write_errors
+from tessera.volume.box import Block, Box, Triple
 
 OFFSETS = tuple(Triple(*d) for d in itertools.product((0, 1), repeat=3) if any(d))
 
@@ -154,46 +152,31 @@ def _runs(ids: np.ndarray) -> tuple[np.ndarray, ...]:
     return z, y, x, length, flat[starts]
 
 
-def fragments_file(local: Path, block: Block) -> Path:
-    """Where a block's fragments lie: nested as a volume's shards are, as there may be 10^6."""
-    z, y, x = block.index
-    return local / "fragments" / str(z) / str(y) / f"{x}.npz"
-
-
-def save(path: Path, fragments: Fragments) -> None:
-    """Write a block's fragments, whole or not at all."""
+def to_entry(fragments: Fragments) -> dict[str, Any]:
+    """Return a block's fragments as they stand in its record's entry: plain JSON types."""
     lists = fragments.low + fragments.high
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        objects=fragments.objects,
-        ids=np.concatenate(lists),
-        lengths=np.array([len(ids) for ids in lists], np.int64),
-    )
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    with write_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(buffer.getbuffer())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+    raw = fragments.objects.astype("<i8").tobytes() + np.concatenate(lists).astype("<u4").tobytes()
+    return {
+        "fragments": len(fragments.objects),
+        "lengths": [len(ids) for ids in lists],
+        "packed": base64.b64encode(zlib.compress(raw, 1)).decode(),
+    }
 
 
-def load(local: Path, grid: Grid, number: int) -> Fragments:
-    """Read the fragments of block ``number``.
+def from_entry(entry: dict[str, Any]) -> Fragments:
+    """Return what :func:`to_entry` packed.
 
     Raises:
-        TesseraError: if the file is missing or torn.
+        ValueError: if it is no such entry, or not as it was written.
     """
-    path = fragments_file(local, grid[number])
     try:
-        with np.load(path) as file:
-            objects, ids, lengths = file["objects"], file["ids"], file["lengths"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise TesseraError(
-            f"{path}: cannot be read ({type(error).__name__}); run 'tessera verify' and the "
-            "workflow again"
-        ) from None
-    lists = tuple(np.split(ids, np.cumsum(lengths)[:-1]))
+        raw = zlib.decompress(base64.b64decode(entry["packed"], validate=True))
+        count, lengths = int(entry["fragments"]), [int(n) for n in entry["lengths"]]
+    except (KeyError, TypeError, zlib.error) as error:
+        raise ValueError(f"no packed fragments ({type(error).__name__})") from None
+    rows = count * COLUMNS * 8
+    if len(lengths) != 2 * len(OFFSETS) or len(raw) != rows + 4 * sum(lengths):
+        raise ValueError("packed fragments of another length")
+    objects = np.frombuffer(raw[:rows], "<i8").reshape(count, COLUMNS)
+    lists = tuple(np.split(np.frombuffer(raw[rows:], "<u4"), np.cumsum(lengths)[:-1]))
     return Fragments(objects, lists[: len(OFFSETS)], lists[len(OFFSETS) :])

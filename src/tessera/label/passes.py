@@ -15,7 +15,7 @@ from tessera.errors import TesseraError
 from tessera.label import fragments
 from tessera.label.fragments import Fragments
 from tessera.label.merge import Tables
-from tessera.label.plan import Mask, Plan, labels_of
+from tessera.label.plan import Mask, Plan, labels_of, local_key
 from tessera.volume.box import Block
 from tessera.volume.engine import Task, run_batch
 from tessera.volume.record import Record, make_key
@@ -38,15 +38,11 @@ def run_local(plan: Plan, batch: int, of: int, comm: Any | None = None) -> Recor
         return fragments.describe(ids, count, block, shape)
 
     def write(block: Block, found: Fragments) -> dict[str, Any]:
-        fragments.save(fragments.fragments_file(plan.local, block), found)
-        return {"fragments": len(found.objects)}
+        return fragments.to_entry(found)
 
-    def files(block: Block) -> list[Path]:
-        return [fragments.fragments_file(plan.local, block)]
-
-    task = Task(read, compute, write, files, "label local, blocks")
+    task = Task(read, compute, write, lambda block: [], "label local, blocks")
     record = plan.record(batch, plan.local)
-    return run_batch(task, plan.blocks(batch, of), record, plan.key, comm)
+    return run_batch(task, plan.blocks(batch, of), record, local_key(plan), comm)
 
 
 def run_relabel(plan: Plan, batch: int, of: int, comm: Any | None = None) -> Record:

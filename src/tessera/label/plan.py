@@ -12,15 +12,17 @@ import os
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tessera.config import Label
 from tessera.errors import TesseraError
 from tessera.volume.box import Block, Box, Grid, Triple
 from tessera.volume.record import atomic_write, make_key
 from tessera.volume.store import Layout, Volume, create_volume, open_volume, write_errors
+
+if TYPE_CHECKING:
+    from tessera.config import Label
 
 LARGEST_ID = 2**32 - 1  # labels are uint32
 
@@ -175,6 +177,11 @@ def read(folder: Path) -> Plan:
         grid=Grid.of(given["shape"], given["block"]),
         batches=given["batches"],
     )
+
+
+def local_key(plan: Plan) -> str:
+    """Return the key of the first pass, whose entries hold packed fragments."""
+    return make_key(plan=plan.key, holds="fragments")
 
 
 def labels_of(plan: Plan) -> Volume:

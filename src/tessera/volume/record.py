@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,12 +77,22 @@ class Entry:
 
 @dataclass
 class Record:
-    """A batch's entries, under the key that they hold for."""
+    """A batch's entries, under the key that they hold for.
+
+    Attributes:
+        key, total: what the entries hold for, and how many there will be.
+        entries: by name of the block.
+        complete: True for a record, False for a journal.
+        began: when the job began that wrote last, in seconds since 1970; 0 where it is not known.
+        kept: entries that it found done.
+    """
 
     key: str
     total: int
     entries: dict[str, Entry] = field(default_factory=dict)
     complete: bool = False
+    began: float = 0.0
+    kept: int = 0
 
     def digest(self) -> str:
         """Return a hash of what the blocks wrote: equal content, equal digest."""
@@ -116,6 +127,7 @@ def read_record(record: Path) -> Record | None:
                 continue
             if "key" in data:
                 found = Record(data["key"], data["total"], complete=path == record)
+                found.began, found.kept = data.get("began", 0.0), data.get("kept", 0)
             elif found is not None and "block" in data:
                 found.entries[data["block"]] = Entry(**data)
         if found is not None:
@@ -140,7 +152,8 @@ def strike(record: Path, blocks: set[str]) -> None:
 
 
 def _write_lines(path: Path, content: Record) -> None:
-    lines = [json.dumps({"key": content.key, "total": content.total})]
+    head = {"key": content.key, "total": content.total}
+    lines = [json.dumps(head | {"began": round(content.began, 3), "kept": content.kept})]
     lines += [json.dumps(e.as_json(), sort_keys=True) for _, e in sorted(content.entries.items())]
     atomic_write(path, "\n".join(lines) + "\n")
 
@@ -165,6 +178,7 @@ class Journal:
     def __init__(self, record: Path, start: Record) -> None:
         self.record = record
         self.content = start
+        start.began, start.kept = time.time(), len(start.entries)
         self.path = journal_path(record)
         _write_lines(self.path, start)
         self._file: IO[str] = open(self.path, "a")  # noqa: SIM115 - closed in close()

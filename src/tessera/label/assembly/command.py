@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from tessera.arguments import add_ranks, add_settings, section
-from tessera.config import Label
 
 
 def add_step(steps: Any) -> None:
@@ -56,6 +55,7 @@ def add_step(steps: Any) -> None:
 
 def run_step(args: argparse.Namespace) -> int:
     """Run one pass."""
+    from tessera.config import Label
     from tessera.label.assembly import contacts, join, passes, plan
 
     if args.pass_name == "contacts-merge":
