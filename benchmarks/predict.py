@@ -1,17 +1,25 @@
-"""A whole `predict` job, Zarr to Zarr, against the bare network on the same blocks in memory.
+"""A whole `predict` job, Zarr to Zarr: against the bare network, and against MONAI.
 
-    python benchmarks/predict.py [--size 160] [--threads 1]
+    python benchmarks/predict.py [--size 160] [--threads 2] [--no-peer] [--no-memory]
 
-Two networks with fresh weights: the default one and a plain 3-level U-Net. The bare network is run
-over the whole of each read box, as it stands, and once more computing only what the write box
-needs; both without reading, writing or softmax. Prints voxels of result a second and ratios, and
-writes benchmarks/results/predict.json.
+1. The default network, a plain 3-level U-Net and MONAI's own U-Net, all with fresh weights. The
+   bare network runs over the same blocks in memory, without reading, writing or softmax: as it
+   stands, and computing only what the write box needs.
+2. MONAI's ``SlidingWindowInferer`` (roi 64, batch 4, overlap 0.25, gaussian) on the same network,
+   weights, volume and precision, Zarr to Zarr.
+3. Peak memory of the job on one volume and on one four times as large.
+
+Prints ratios and writes benchmarks/results/predict.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -32,35 +40,41 @@ from tessera.volume.box import Block, Box, Triple
 from tessera.volume.store import Layout, create_volume, open_volume
 
 HERE = Path(__file__).parent
-NETWORKS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
-    "default": ((24, 48), {}),
-    "plain": ((16, 32, 64), {"stem": 1, "residual": False}),
+CLASSES = ("background", "soma", "vessel")
+# name -> network, channels, options
+NETWORKS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
+    "default": ("unet3d", (24, 48), {}),
+    "plain": ("unet3d", (16, 32, 64), {"stem": 1, "residual": False}),
+    "monai": ("monai", (16, 32, 64, 128), {}),
 }
+BARS = {"job_over_bare": 0.85, "over_monai": 1.8, "same_classes": 0.99, "memory_ratio": 1.1}
 
 
-def lay_out(folder: Path, name: str, size: int) -> plans.Plan:
-    """A random volume, a bundle, and the plan of the prediction."""
-    channels, options = NETWORKS[name]
+def lay_out(folder: Path, name: str, shape: tuple[int, int, int], settings: Predict) -> plans.Plan:
+    """A random smooth volume, a bundle, and the plan of the prediction."""
+    kind, channels, options = NETWORKS[name]
     torch.manual_seed(0)
-    net: Any = build("unet3d", 3, channels, options)
-    facts = Facts(
-        net={"name": "unet3d", "channels": list(channels), "options": options},
-        classes=("background", "soma", "vessel"),
-        activation="softmax",
-        normalisation={"mean": 0.0, "std": 1.0},
-        voxel_um=(1.0, 1.0, 1.0),
-        halo_vox=net.halo,
-        align_vox=net.align,
-    )
-    save(folder / "model", net.state_dict(), facts)
-    layout = Layout(Triple(size, size, size), "float32", (1.0, 1.0, 1.0))
+    net: Any = build(kind, len(CLASSES), channels, options)
+    if not (folder / "model").exists():
+        facts = Facts(
+            net={"name": kind, "channels": list(channels), "options": options},
+            classes=CLASSES,
+            activation="softmax",
+            normalisation={"mean": 0.0, "std": 1.0},
+            voxel_um=(1.0, 1.0, 1.0),
+            halo_vox=net.halo,
+            align_vox=net.align,
+        )
+        save(folder / "model", net.state_dict(), facts)
+    layout = Layout(Triple(*shape), "float32", (1.0, 1.0, 1.0))
     volume = create_volume(folder / "volume.zarr", layout)
-    values = np.random.default_rng(0).standard_normal((size,) * 3, dtype=np.float32)
-    volume.write(Box.whole(volume.shape), values)
+    random = np.random.default_rng(0)
+    for z in range(0, shape[0], layout.shard.z):
+        stop = min(z + layout.shard.z, shape[0])
+        part = random.standard_normal((stop - z, *shape[1:]), dtype=np.float32)
+        volume.write(Box.of((z, 0, 0), (stop, *shape[1:])), part)
     (folder / "volume.json").write_text(json.dumps({"path": "volume.zarr", "digest": "d"}))
-    return plans.create(
-        Predict(precision="fp32"), folder / "volume.json", folder / "model", 1, folder / "out"
-    )
+    return plans.create(settings, folder / "volume.json", folder / "model", 1, folder / "out")
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -70,54 +84,105 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def measure(name: str, size: int, threads: int) -> dict[str, Any]:
-    """Seconds of the job, of the bare network, and of the bare network trimmed."""
+def measure(name: str, size: int, threads: int, peer: bool) -> dict[str, Any]:
+    """Seconds of the job, of the bare network, of the bare network trimmed, and of MONAI."""
     torch.set_num_threads(threads)
-    with tempfile.TemporaryDirectory() as folder:
-        plan = lay_out(Path(folder), name, size)
+    with tempfile.TemporaryDirectory() as given:
+        folder = Path(given)
+        plan = lay_out(folder, name, (size,) * 3, Predict(precision="fp32"))
         blocks = plan.blocks(0, 1)
         volume = open_volume(plan.volume)
-        images = [torch.from_numpy(volume.read(b.read))[None, None] for b in blocks]
-        net = fold(load(plan.model).net)
+        model = load(plan.model)
+        net = fold(model.net)
         trimmed = Trimmed(net)
+
+        def image(block: Block) -> torch.Tensor:
+            voxels = torch.from_numpy(volume.read(block.read))[None, None]
+            return voxels.contiguous(memory_format=torch.channels_last_3d)
 
         def part(block: Block) -> Any:
             return tuple((s.start, s.stop) for s in block.write.inside(block.read))
 
         def bare() -> None:
             with torch.inference_mode():
-                for image in images:
-                    net(image.contiguous(memory_format=torch.channels_last_3d))
+                for voxels in images:
+                    net(voxels)
 
         def bare_trimmed() -> None:
-            for block, image in zip(blocks, images, strict=True):
-                trimmed(image.contiguous(memory_format=torch.channels_last_3d), part(block))
+            for block, voxels in zip(blocks, images, strict=True):
+                trimmed(voxels, part(block))
 
+        images = [image(block) for block in blocks]
+        bare_trimmed()  # what is done once, for a shape, is not counted
         took = {
             "job": seconds(lambda: run(plan, 0, 1, threads=threads)),
-            "bare": seconds(bare),
             "bare_trimmed": seconds(bare_trimmed),
+            "bare": seconds(bare),
         }
-    return {
+        same = None
+        if peer:
+            from predict_peer import slide
+
+            took["monai"] = seconds(lambda: slide(model, plan.volume, folder / "monai.zarr"))
+            ours, theirs = (
+                open_volume(p).read(Box.whole(volume.shape)).argmax(0)
+                for p in (plan.folder / plan.path, folder / "monai.zarr")
+            )
+            same = float((ours == theirs).mean())
+    found = {
         "blocks": len(blocks),
         "block": list(plan.grid.block),
         "halo": list(plan.grid.halo),
-        "mvoxel_per_s": {k: size**3 / v / 1e6 for k, v in took.items()},
-        "job_over_bare": took["bare"] / took["job"],
-        "job_over_bare_trimmed": took["bare_trimmed"] / took["job"],
+        "mvoxel_per_s": {k: round(size**3 / v / 1e6, 4) for k, v in took.items()},
+        "job_over_bare": round(took["bare"] / took["job"], 3),
+        "job_over_bare_trimmed": round(took["bare_trimmed"] / took["job"], 3),
     }
+    if peer:
+        found |= {"over_monai": round(took["monai"] / took["job"], 3), "same_classes": same}
+    return found
+
+
+def memory(threads: int) -> dict[str, Any]:
+    """Peak memory of the job (MiB), on a volume and on one of four times as many voxels."""
+    settings = Predict(precision="fp32", memory_gib=0.3)
+    peaks = {}
+    for planes in (128, 512):
+        with tempfile.TemporaryDirectory() as folder:
+            plan = lay_out(Path(folder), "default", (planes, 128, 128), settings)
+            call = [sys.executable, __file__, "--job", str(plan.folder), "--threads", str(threads)]
+            done = subprocess.run(call, check=True, capture_output=True, text=True)
+            peaks[f"{planes}x128x128"] = round(float(done.stdout.split()[-1]), 1)
+    small, large = peaks.values()
+    return {"peak_mib": peaks, "memory_ratio": round(large / small, 3)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=160)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--only", choices=NETWORKS, help="one network")
+    parser.add_argument("--job", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    found = {"size": args.size, "threads": args.threads, "precision": "fp32"}
-    found |= {name: measure(name, args.size, args.threads) for name in NETWORKS}
-    (HERE / "results").mkdir(exist_ok=True)
-    (HERE / "results/predict.json").write_text(json.dumps(found, indent=1) + "\n")
-    print(json.dumps(found, indent=1))
+    if args.job:
+        run(plans.read(args.job), 0, 1, threads=args.threads)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        return
+    peer = not args.no_peer and importlib.util.find_spec("monai") is not None
+    if peer:
+        import predict_peer  # noqa: F401  # registers MONAI's network
+    path = HERE / "results/predict.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    found = {"size": args.size, "threads": args.threads, "precision": "fp32", "bars": BARS}
+    for name in [args.only] if args.only else NETWORKS:
+        if name != "monai" or peer:
+            found[name] = measure(name, args.size, args.threads, peer)
+            print(name, json.dumps(found[name]), flush=True)
+    if not args.no_memory:
+        found["memory"] = memory(args.threads)
+        print("memory", json.dumps(found["memory"]))
+    path.write_text(json.dumps(before | found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
