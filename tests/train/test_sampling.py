@@ -50,6 +50,25 @@ def test_patches_stay_in_their_box_and_repeat(region):
     assert len(set(places)) > 100
 
 
+def test_patches_reach_beyond_the_volume_as_inference_does(specimen, small):
+    """Mirrored voxels beyond the volume's own faces, and no label there; never beyond others."""
+    source, patch = _open(specimen, small), (16, 16, 16)
+    box = Box.of((0, 8, 0), (32, 40, 32))  # of 32 x 40 x 48: y ends, z whole, x begins
+    region = Region(source, box, patch, mirrored=True)
+    assert region.room == Box.of((-4, 8, -4), (36, 44, 32))
+    assert region.hold()
+    image, labels = region.read(Box.of((-4, 8, -4), (12, 24, 12)))
+    inside = source.image(Box.of((0, 8, 0), (12, 24, 12)))
+    index = np.ix_([4, 3, 2, 1, *range(12)], range(16), [4, 3, 2, 1, *range(12)])
+    np.testing.assert_array_equal(image, inside[index])
+    assert (labels[:4] == -1).all() and (labels[:, :, :4] == -1).all()
+    assert (labels[4:, :, 4:] >= 0).all()
+    sampler = Sampler([region], take_census([region], 2), patch, 3)
+    places = [sampler.place(k)[1] for k in range(300)]
+    assert all(region.room.contains(place) for place in places)
+    assert min(place.start.z for place in places) == -4
+
+
 def test_a_rare_class_is_met_as_often_as_the_others(region):
     """Drawn blindly, 3 in 100 patches would be about the one ball."""
     image, labels = region.read(region.box)

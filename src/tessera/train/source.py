@@ -71,7 +71,7 @@ class Lesson:
         boxes = resolve_all(getattr(self.split, use), shape, use)
         if use == "train":
             boxes = boxes or [Box.whole(shape)]
-        return [Region(self.source, box, patch) for box in boxes]
+        return [Region(self.source, box, patch, mirrored=use == "train") for box in boxes]
 
 
 def open_lessons(
@@ -184,14 +184,23 @@ class Region:
         box: the labelled voxels.
         patch: size (z, y, x) of a patch; where the box is smaller, a patch reaches beyond it, with
             real voxels of the volume and no labels.
+        mirrored: a patch may reach a quarter of its size beyond the volume's own edge, too, where
+            voxels are mirrored as at inference. Else a network knows that edge by the zeros that
+            its layers pad with, and learns what happens to lie there.
     """
 
-    def __init__(self, source: Source, box: Box, patch: tuple[int, int, int]) -> None:
+    def __init__(
+        self, source: Source, box: Box, patch: tuple[int, int, int], mirrored: bool = False
+    ) -> None:
         self.source, self.box, self.patch = source, box, patch
         lack = [max(0, p - n) for p, n in zip(patch, box.shape, strict=True)]
+        shape = source.volume.shape
+        more = [p // 4 if mirrored else 0 for p in patch]
+        low = [m if a == 0 else 0 for a, m in zip(box.start, more, strict=True)]
+        high = [m if b == n else 0 for b, n, m in zip(box.stop, shape, more, strict=True)]
         self.room = Box.of(
-            tuple(a - m // 2 for a, m in zip(box.start, lack, strict=True)),
-            tuple(b + m - m // 2 for b, m in zip(box.stop, lack, strict=True)),
+            tuple(a - max(m // 2, e) for a, m, e in zip(box.start, lack, low, strict=True)),
+            tuple(b + max(m - m // 2, e) for b, m, e in zip(box.stop, lack, high, strict=True)),
         )
         self._held: tuple[np.ndarray, np.ndarray] | None = None
 
