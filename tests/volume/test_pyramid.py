@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from skimage.measure import block_reduce
 
 from tessera.volume.box import Box, Grid, Triple
-from tessera.volume.pyramid import build_pyramid, halve
+from tessera.volume.pyramid import Kind, build_pyramid, halve, halve_in_parts
 from tessera.volume.store import Layout, create_volume, open_volume
 
 shapes = st.tuples(*[st.integers(1, 7)] * 3)
@@ -79,3 +79,19 @@ def test_levels_on_disk(tmp_path: Path, channels: tuple[str, ...]) -> None:
     assert file.stat().st_mtime_ns == first
     build_pyramid(tmp_path / "v.zarr", "mean", "e")
     assert file.stat().st_mtime_ns != first
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.tuples(*[st.integers(1, 11)] * 3),
+    st.sampled_from(("uint8", "uint16", "float32")),
+    st.sampled_from(("mean", "label")),
+    st.integers(1, 5),
+    st.booleans(),
+)
+def test_in_parts_it_is_the_same(
+    shape: tuple[int, int, int], dtype: str, kind: Kind, threads: int, channels: bool
+) -> None:
+    size = (2, *shape) if channels else shape
+    data = np.random.default_rng(0).integers(0, 250, size).astype(dtype)
+    np.testing.assert_array_equal(halve_in_parts(data, kind, threads), halve(data, kind))
