@@ -5,7 +5,7 @@
 The yardstick is the same network in eager fp32 with contiguous (NCDHW) tensors. bf16 is timed only
 where the processor multiplies bf16 itself; elsewhere it is emulated and tells nothing. Each variant
 reports its largest difference from the yardstick's logits, and what share of a fill's time is spent
-outside of the network.
+outside of the network. Prints a table and writes ``speed`` in ``benchmarks/results/ffn.json``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -80,6 +81,13 @@ def outside(net: FFN, device: Device, moves: int) -> float:
     return 1 - mover.seconds / (time.perf_counter() - began)
 
 
+def keep(**parts: object) -> None:
+    """Put parts into ``results/ffn.json``, beside what stands there."""
+    path = Path(__file__).resolve().parent / "results/ffn.json"
+    found = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(found | parts, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", help="npz of a published network; else random weights")
@@ -98,23 +106,43 @@ def main() -> None:
             net(tensor)
 
     rows = {"fp32 eager NCDHW": (measure(plain, args.moves), 0.0)}
-    variants = [("fp32", False), ("fp32", True)]
+    last, last_tensor = (
+        t.to(memory_format=torch.channels_last_3d) for t in (network(args.weights), tensor)
+    )
+
+    def channels_last() -> None:
+        with torch.inference_mode():
+            last(last_tensor)
+
+    rows["fp32 eager channels_last_3d"] = (measure(channels_last, args.moves), 0.0)
+    variants = [("fp32", False, "fp32 minimal filtering (what tessera takes)")]
     if cpu_has_bf16():
-        variants += [("bf16", False), ("bf16", True)]
-    for precision, compiled in variants:
+        variants += [
+            ("bf16", False, "bf16 eager channels_last_3d"),
+            ("bf16", True, "bf16 compiled channels_last_3d (what tessera takes)"),
+        ]
+    for precision, compiled, name in variants:
         mover = Mover(net, Device(torch.device("cpu"), precision), compiled=compiled)
         speed = measure(lambda mover=mover: mover([given]), args.moves)
-        name = f"{precision} {'compiled' if compiled else 'eager'} channels_last_3d"
         rows[name] = speed, float(np.abs(mover([given])[0] - known).max())
     base = rows["fp32 eager NCDHW"][0]
-    print(f"{'variant':<34}{'moves/CPU s':>12}{'ratio':>8}{'largest difference':>20}")
+    print(f"{'variant':<52}{'moves/CPU s':>12}{'ratio':>8}{'largest difference':>20}")
     for name, (speed, far) in rows.items():
-        print(f"{name:<34}{speed:>12.2f}{speed / base:>8.2f}{far:>20.2g}")
+        print(f"{name:<52}{speed:>12.2f}{speed / base:>8.2f}{far:>20.2g}")
     if not cpu_has_bf16():
         print("bf16: not timed, this processor has no bf16 matrix units")
     share = outside(net, Device(torch.device("cpu"), "fp32"), args.moves)
     print(f"outside of the network: {100 * share:.2f} % of a fill in fp32")
-    print(json.dumps({name: speed for name, (speed, _) in rows.items()}))
+    moves = {name: round(speed, 3) for name, (speed, _) in rows.items()}
+    keep(
+        speed={
+            "threads": args.threads,
+            "moves_per_cpu_s": moves,
+            "ratio": {name: round(speed / base, 3) for name, speed in moves.items()},
+            "largest_difference_logit": {name: far for name, (_, far) in rows.items()},
+            "outside_of_network_percent": round(100 * share, 3),
+        }
+    )
 
 
 if __name__ == "__main__":
