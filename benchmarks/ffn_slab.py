@@ -12,13 +12,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from benchmarks.ffn import keep
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from ffn import keep  # noqa: E402
+
 from tessera.evaluate.segmentation import scores
 from tessera.volume.box import Box
 from tessera.volume.store import open_volume
@@ -65,6 +69,7 @@ def main() -> None:
     slab = Path("../shared/data/em/fib25_training2_z000-110.h5")
     parser.add_argument("--slab", type=Path, default=slab)
     parser.add_argument("--margin", type=int, default=24)
+    parser.add_argument("--name", default="slab", help="where it goes in results/ffn.json")
     args = parser.parse_args()
     with h5py.File(args.slab) as file:
         whole = Box.whole(file["raw"].shape)
@@ -85,7 +90,7 @@ def main() -> None:
         for name, score in json.loads(metrics.read_text()).items():
             if ".curve." in name and name.endswith("voi_sum_both"):
                 curve[name.split(".curve.")[1].rpartition(".")[0]] = score["value"]
-    keep(slab={"margin_vox": args.margin, **found, "voi_sum_both_over_thresholds": curve})
+    keep(**{args.name: {"margin_vox": args.margin, **found, "voi_sum_both_over_thresholds": curve}})
 
 
 if __name__ == "__main__":
