@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
+import os
+import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +22,7 @@ from tessera.simulate.fibres import make_fibres
 from tessera.volume.box import Box
 from tessera.volume.store import open_volume
 
-from .conftest import snakemake, write_config
+from .conftest import environment, snakemake, write_config
 
 FIBRES: dict[str, Any] = {
     "specimen": "fibres",
@@ -112,6 +117,32 @@ def test_imported_weights_and_more_batches_label_the_same(filled: Path, tmp_path
     results = tmp_path / "results/fibres"
     assert not (results / "train/neurons/curves.jsonl").exists()
     assert np.array_equal(read(results), read(filled))
+
+
+def test_a_fill_killed_at_random_moments_ends_the_same(filled: Path, tmp_path: Path) -> None:
+    """SIGKILL between any two instructions; checkpoints after every object."""
+    seed = int(os.environ.get("TESSERA_FAULT_SEED", random.SystemRandom().randrange(10**6)))
+    print(f"fault seed {seed}")
+    dice = random.Random(seed)
+    settings = copy.deepcopy(FIBRES["predict"])
+    settings["fill"]["checkpoint_minutes"] = 1e-6
+    layout = ["--volume", filled / "mosaic/volume.json", "--model", filled / "train/neurons"]
+    layout += ["--settings", json.dumps(settings), "--out", tmp_path]
+    tessera = [sys.executable, "-m", "tessera.cli", "predict", "fill"]
+    subprocess.run([*tessera, "store", *layout], check=True, env=environment())
+    for _ in range(3):
+        run = subprocess.Popen([*tessera, "run", tmp_path], env=environment())
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            run.wait(timeout=dice.uniform(1, 6))
+        run.kill()
+        run.wait()
+    subprocess.run([*tessera, "run", tmp_path], check=True, env=environment())
+    mine, theirs = (
+        {p.relative_to(root): p.read_bytes() for p in (root / "subvolumes").rglob("*.npz")}
+        for root in (tmp_path, filled / "predict/neurons")
+    )
+    assert len(mine) == 2 and mine == theirs
+    assert not list((tmp_path / "checkpoints").rglob("*.npz"))
 
 
 def test_what_is_wrong_is_said_before_the_first_job(tmp_path: Path) -> None:

@@ -29,7 +29,6 @@ def true_skeletons(
         origin_um: centre of voxel (0, 0, 0).
     """
     from scipy.ndimage import find_objects
-    from skimage.morphology import skeletonize
 
     known, index = np.unique(ids, return_inverse=True)
     dense = index.reshape(ids.shape) + int(known[0] != 0)
@@ -37,12 +36,26 @@ def true_skeletons(
     for number, box in enumerate(find_objects(dense), 1):
         if box is None:
             continue
-        lines = skeletonize(dense[box] == number)
+        lines = _thin(dense[box] == number)
         start = np.array([s.start for s in box])
         made = _graph(lines, start, np.array(voxel_um), np.array(origin_um))
         if len(made.edges):
             found.append(made)
     return found
+
+
+def _thin(mask: np.ndarray) -> np.ndarray:
+    """Thin an object; one that vanishes, as bars of even width do, is thinned less one layer."""
+    from skimage.morphology import skeletonize
+
+    lines = skeletonize(mask)
+    for axis in range(3):
+        if lines.any():
+            break
+        less = mask & np.roll(mask, 1, axis)
+        less[(slice(None),) * axis + (0,)] = False
+        lines = skeletonize(less)
+    return np.asarray(lines, bool)
 
 
 def _graph(lines: np.ndarray, start: np.ndarray, voxel: np.ndarray, origin: np.ndarray) -> Skeleton:
