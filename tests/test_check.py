@@ -128,6 +128,24 @@ def test_labels() -> None:
     assert "no model has a class 'neuron'" in refused(named)
 
 
+def test_flood_filling() -> None:
+    start = volume(ids=np.ones(SHAPE, np.uint16)) | {"label": {"classes": ["neuron"]}}
+    given = {
+        "net": "ffn",
+        "classes": ["background", "neuron"],
+        "weights": "w.npz",
+        "labels": [{"path": "v.h5", "dataset": "ids", "instances_of": "neuron"}],
+        "split": {"test": [{"stop": [4, 4, 4]}]},  # nothing is trained: all may be tested
+        "net_options": {"fov": 9, "deltas": 2},
+    }
+    assert "w.npz does not exist" in refused(start | {"models": {"n": given}})
+    Path("w.npz").touch()
+    check_config(parse_config({"specimen": "s", **start, "models": {"n": given}}))
+    several = given | {"classes": ["background", "neuron", "glia"]}
+    assert "objects of one class" in refused(start | {"models": {"n": several}})
+    assert "net: ffn" in refused(start | {"models": {"n": given | {"net": "unet3d"}}})
+
+
 def test_mask_and_truth_of_another_shape() -> None:
     sound = volume(labels=cells(), small=np.zeros((3, 4, 5), np.uint8)) | model()
     other = {"path": "v.h5", "dataset": "small"}

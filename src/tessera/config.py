@@ -434,6 +434,8 @@ class Config(Section):
     def _uses_apart(self) -> Config:
         """A volume that is named twice keeps its uses apart all the same."""
         for name, model in self.models.items():
+            if not model.is_trained:
+                continue
             own = [("split", self.volume, model.split)] if self.volume and model.labels else []
             others = [
                 (f"volumes.{n}.split", one.volume, one.split) for n, one in enumerate(model.volumes)
