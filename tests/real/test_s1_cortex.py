@@ -36,8 +36,8 @@ def test_somas_are_found_where_training_never_was(scores, record_property):
     # was reached. Fifteen somas: one of them is 0.06 of F1.
     for name in ("soma.dice", "soma.f1", "soma.count_error", "training_minutes"):
         record_property(f"s1_cortex.{name}", scores[name])
-    assert scores["soma.dice"] >= 0.70
-    assert scores["soma.f1"] >= 0.75
+    assert scores["soma.dice"] >= 0.74
+    assert scores["soma.f1"] >= 0.85
 
 
 def test_vessels_are_found_too(scores, record_property):
