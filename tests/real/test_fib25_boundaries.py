@@ -29,5 +29,5 @@ def test_boundaries_are_found_where_training_never_was(run_example, record_prope
     record_property("fib25_boundaries.training_minutes", last["seconds"] / 60)
     # A floor against regressions, with room for another machine's rounding; docs/train.md has what
     # was reached.
-    assert found >= 0.80
+    assert found >= 0.77
     assert metrics["predict.seam_score"]["value"] <= 1.05

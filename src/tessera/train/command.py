@@ -265,7 +265,8 @@ def _share_norms(state: State, team: Team) -> None:
     from tessera.nets import norm
 
     if team.size > 1:
-        norm.share(state.net, lambda t: team.sum(t, "norm"))
+        # A name keeps its size: Horovod negotiates anew what has changed under a known name.
+        norm.share(state.net, lambda t: team.sum(t, f"norm.{t.numel()}"))
 
 
 def _say(
