@@ -1,0 +1,186 @@
+"""A flood-filling network from nothing, on simulated fibres: what it learns in how many minutes.
+
+    python benchmarks/ffn_fibres.py [--steps 2700 5400 10800] [--specimens 3]
+
+Dense touching fibres with membranes of one to two voxels. A network is trained on one part, as any
+model, and fills another; gaps are completed by a watershed from the filled objects and from seeds
+in what nobody filled. Beside it a watershed on the image alone, tuned on the training part. Scores
+are of the unseen part less a margin. Prints a table and writes ``fibres`` in
+``benchmarks/results/ffn.json``. Meant for processors with bf16 units: about half an hour a specimen
+there with the longest training, hours elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import yaml
+from scipy import ndimage
+from skimage.feature import peak_local_max
+from skimage.segmentation import watershed
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from ffn import keep  # noqa: E402
+
+from tessera.evaluate.segmentation import scores  # noqa: E402
+from tessera.simulate.fibres import make_fibres  # noqa: E402
+from tessera.volume.box import Box  # noqa: E402
+from tessera.volume.store import open_volume  # noqa: E402
+from tests.workflow.conftest import command, environment  # noqa: E402
+
+GAP = 4.0  # voxels from every filled object, from which on a gap has seeds of its own
+RECIPE: dict[str, Any] = {
+    "net": "ffn",
+    "classes": ["background", "neuron"],
+    "net_options": {"depth": 8, "features": 32, "fov": 21, "deltas": 5},
+    "batch": 4,
+    "learning_rate": 1.0e-3,
+    "lr_scaling": "none",
+    "schedule": "linear",
+    "ema": 0.99,
+    "checkpoint_every": 500,
+    "augment": {"contrast": 0.3, "noise": 0.2, "blur": 0, "sharpen": 0, "warp": 0},
+}
+
+
+def elevation(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Membranes are dark: they stand high."""
+    return -ndimage.gaussian_filter(image.astype(np.float32), sigma)
+
+
+def by_watershed(image: np.ndarray, sigma: float, apart: int) -> np.ndarray:
+    """Segment by the image alone, from the middles of what is not membrane."""
+    height = elevation(image, sigma)
+    inside = height < ndimage.gaussian_filter(height, 8.0)
+    depth = ndimage.gaussian_filter(ndimage.distance_transform_edt(inside), 1.0)
+    seeds = peak_local_max(depth, min_distance=apart, exclude_border=False)
+    markers = np.zeros(image.shape, np.int32)
+    markers[tuple(seeds.T)] = np.arange(1, len(seeds) + 1)
+    return watershed(height, markers)
+
+
+def completed(image: np.ndarray, filled: np.ndarray, sigma: float, apart: int) -> np.ndarray:
+    """Let filled objects grow into gaps; large gaps have seeds of their own."""
+    height = elevation(image, sigma)
+    away = ndimage.distance_transform_edt(filled == 0)
+    inside = (height < ndimage.gaussian_filter(height, 8.0)) & (away > GAP)
+    depth = ndimage.gaussian_filter(ndimage.distance_transform_edt(inside), 1.0)
+    seeds = peak_local_max(depth, min_distance=apart, threshold_abs=0.5, exclude_border=False)
+    markers = filled.astype(np.int32)
+    markers[tuple(seeds.T)] = filled.max() + np.arange(1, len(seeds) + 1)
+    return watershed(height, markers)
+
+
+def tuned(image: np.ndarray, ids: np.ndarray) -> tuple[float, int]:
+    """Parameters of the watershed that are best on the training part."""
+    grid = itertools.product((0.5, 0.7, 1.0, 1.5), (4, 6, 8, 10, 13))
+    return min(grid, key=lambda p: scores(by_watershed(image, *p), ids)["rand_error_both"])
+
+
+def run(folder: Path, name: str, target: str, settings: dict[str, Any]) -> float:
+    """Run the workflow in ``folder`` up to a file; returns the seconds that it took."""
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump({"specimen": name, **settings}))
+    began = time.perf_counter()
+    with open(folder / f"{name}.log", "wb") as log:
+        subprocess.run(
+            command(folder, folder / f"{name}.yaml", target),
+            env=environment(), stdout=log, stderr=log, check=True,
+        )  # fmt: skip
+    return time.perf_counter() - began
+
+
+def specimen(folder: Path, seed: int, steps: list[int], size: int, margin: int) -> dict[str, Any]:
+    """Train on the lower part along x, fill the upper one, score both ways."""
+    shape = (size, size, 2 * size + size // 2)
+    made = make_fibres(shape, seed)
+    parts = {"lower": np.s_[:, :, : shape[2] - size - 4], "upper": np.s_[:, :, -size:]}
+    for name, part in parts.items():
+        with h5py.File(folder / f"{name}.h5", "w") as file:
+            file["raw"], file["ids"] = made.image[part], made.ids[part]
+
+    def volume(name: str) -> dict[str, Any]:
+        return {"path": f"{name}.h5", "dataset": "raw", "voxel_um": [0.01] * 3}
+
+    known, truth = made.ids[parts["lower"]], made.ids[parts["upper"]]
+    inner = (slice(margin, -margin),) * 3
+    best = tuned(made.image[parts["lower"]], known)
+    flood = by_watershed(made.image[parts["upper"]], *best)
+    out: dict[str, Any] = {
+        "seed": seed,
+        "fibres": int(made.ids.max()),
+        "foreground": round(float((made.ids > 0).mean()), 3),
+        "watershed": round(scores(flood[inner], truth[inner])["rand_error_both"], 4),
+        "trained": [],
+    }
+    labels = [{"path": "lower.h5", "dataset": "ids", "instances_of": "neuron"}]
+    for count in steps:
+        model = {**RECIPE, "steps": count, "labels": labels}
+        name = f"train{count}"
+        trained = f"results/{name}/train/neurons/model.json"
+        seconds = run(
+            folder, name, trained,
+            {"volume": volume("lower"), "models": {"neurons": model},
+             "label": {"classes": ["neuron"]}},
+        )  # fmt: skip
+        apply = {
+            "net": "ffn",
+            "classes": ["background", "neuron"],
+            "net_options": RECIPE["net_options"],
+            "bundle": f"results/{name}/train/neurons",
+        }
+        fill = {"subvolume": [size] * 3, "overlap_vox": 24, "min_voxels": 300}
+        last = f"results/fill{count}/label/neurons/neuron/labels.json"
+        run(
+            folder, f"fill{count}", last,
+            {"volume": volume("upper"), "models": {"neurons": apply}, "predict": {"fill": fill},
+             "label": {"classes": ["neuron"], "min_voxels": 300}},
+        )  # fmt: skip
+        store = open_volume(folder / last.replace(".json", ".zarr"))
+        filled = store.read(Box.whole(store.shape))
+        whole = completed(made.image[parts["upper"]], filled, *best)
+        before, after = (scores(a[inner], truth[inner]) for a in (filled, whole))
+        out["trained"].append(
+            {
+                "steps": count,
+                "minutes": round(seconds / 60, 2),
+                "rand_error_completed": round(after["rand_error_both"], 4),
+                "rand_error_both": round(before["rand_error_both"], 4),
+                "coverage": round(before["coverage"], 4),
+            }
+        )
+        print(json.dumps(out["trained"][-1]), flush=True)
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, nargs="+", default=[2700, 5400, 10800])
+    parser.add_argument("--specimens", type=int, default=3)
+    parser.add_argument("--size", type=int, default=144, help="side of the unseen part, voxels")
+    parser.add_argument("--margin", type=int, default=24, help="voxels that are not scored")
+    parser.add_argument("--folder", type=Path, help="keep what is made here")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        found = []
+        for seed in range(1, args.specimens + 1):
+            folder = (args.folder or Path(temporary)) / str(seed)
+            folder.mkdir(parents=True, exist_ok=True)
+            found.append(specimen(folder, seed, args.steps, args.size, args.margin))
+            print(json.dumps(found[-1]), flush=True)
+        keep(fibres={"size": args.size, "margin": args.margin, "specimens": found})
+
+
+if __name__ == "__main__":
+    main()
