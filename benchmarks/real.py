@@ -14,5 +14,5 @@ import pytest
 HERE = Path(__file__).resolve().parent
 
 if __name__ == "__main__":
-    record = ["--record", str(HERE / "results/real.json")]
-    sys.exit(pytest.main([*record, str(HERE.parent / "tests/real"), *sys.argv[1:]]))
+    options = ["--whole", "--record", str(HERE / "results/real.json")]
+    sys.exit(pytest.main([*options, str(HERE.parent / "tests/real"), *sys.argv[1:]]))

@@ -36,6 +36,9 @@ class Recorder:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record", type=Path, metavar="FILE", help="write what tests measured here")
+    parser.addoption(
+        "--whole", action="store_true", help="no training is cut short to keep the tests quick"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -10,31 +10,37 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 REPO = Path(__file__).resolve().parents[2]
-Run = Callable[[str, str], Path]
+Run = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def run_example(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run_example(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Run:
     """Return a function that makes a target of an example, below a folder of the test's own.
 
-    It takes the example's name and the target within the specimen's results, and returns the
-    folder of these results. Nothing in the file is changed but, by where it runs, ``results``.
+    It takes the example's name, the target within the specimen's results and, for a training that
+    is cut short unless ``--whole`` is given, its steps. It returns the folder of these results.
     """
     scripts = Path(sys.executable).parent
     snakemake = shutil.which("snakemake", path=str(scripts)) or "snakemake"
 
-    def run(name: str, target: str) -> Path:
+    def run(name: str, target: str, steps: int | None = None) -> Path:
         folder = tmp_path_factory.mktemp(name)
         (folder / "shared").symlink_to(REPO.parent / "shared")  # the files say ../shared/data
         here = folder / "run"
         here.mkdir()
+        config = yaml.safe_load((REPO / "examples" / f"{name}.yaml").read_text())
+        if steps and not request.config.getoption("--whole"):
+            for model in config["models"].values():
+                model["steps"] = steps
+        (here / "config.yaml").write_text(yaml.safe_dump(config))
         subprocess.run(
             [
                 snakemake, "--profile", str(REPO / "profiles/local"), "--snakefile",
                 str(REPO / "Snakefile"), "--directory", str(here), "--configfile",
-                str(REPO / "examples" / f"{name}.yaml"), "--", f"results/{name}/{target}",
+                str(here / "config.yaml"), "--", f"results/{name}/{target}",
             ],
             env={**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"},
             check=True,

@@ -1,5 +1,6 @@
 """Boundaries of neurons in FIB-25 (Takemura 2015, doi:10.1073/pnas.1509820112): learn from 80
-planes, be scored on the 25 that training never saw, as ``examples/fib25_boundaries.yaml`` stands.
+planes, be scored on the 25 that training never saw, as ``examples/fib25_boundaries.yaml`` says, but
+for a quarter of its training here.
 
 Peer, same planes and score: MONAI's U-Net after 7 minutes of two cores, 0.839 average precision.
 """
@@ -21,13 +22,12 @@ pytestmark = [
 
 
 def test_boundaries_are_found_where_training_never_was(run_example, record_property):
-    root = run_example("fib25_boundaries", "evaluate/metrics.json")
+    root = run_example("fib25_boundaries", "evaluate/metrics.json", steps=140)
     metrics = json.loads((root / "evaluate/metrics.json").read_text())
     found = metrics["boundary.average_precision"]["value"]
     last = json.loads((root / "train/membranes/curves.jsonl").read_text().splitlines()[-1])
     record_property("fib25_boundaries.average_precision", found)
     record_property("fib25_boundaries.training_minutes", last["seconds"] / 60)
-    # A floor against regressions, with room for another machine's rounding; docs/train.md has what
-    # was reached.
-    assert found >= 0.77
+    # A floor against regressions for the short training; docs/train.md has what the whole reached.
+    assert found >= 0.65
     assert metrics["predict.seam_score"]["value"] <= 1.05
