@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from tessera.volume.record import Record, journal_path, read_done, read_record
 from tests.volume.workload import GRID, made, prepare, right, task
 
 WORK = Path(__file__).with_name("workload.py")
+AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 ALL = [block.name for block in GRID]
 
 
@@ -54,6 +56,15 @@ def wait_for(folder: Path, blocks: int) -> None:
             return
         time.sleep(0.02)
     raise AssertionError("the batch did not get on")
+
+
+def wait_for_silence(folder: Path) -> None:
+    """Wait until no process works in the folder any more."""
+    while True:
+        before = made(folder)
+        time.sleep(0.3)
+        if made(folder) == before:
+            return
 
 
 def test_all_blocks_once_and_right(folder: Path) -> None:
@@ -198,6 +209,31 @@ def test_two_ranks_share_the_blocks(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert sorted(made(folder)) == sorted(ALL) and right(folder)
     assert read_done(folder / "records/0000.json").complete
+
+
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=needs_mpi)])
+def test_kills_cost_no_more_than_the_ranks_have_in_hand(folder: Path, count: int) -> None:
+    dice = random.Random(count)
+    kills = 0
+    record = folder / "records/0000.json"
+    for goal in (3, 8, 13, 18, 23):
+        launcher = [] if count == 1 else [str(mpiexec()), "--oversubscribe", "-n", str(count)]
+        process = subprocess.Popen(
+            [*launcher, sys.executable, str(WORK), str(folder), str(count), "0.05", "-"],
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env=os.environ | AS_ROOT,
+        )
+        wait_for(folder, goal)
+        time.sleep(dice.uniform(0, 0.1))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        kills += not record.exists()
+        wait_for_silence(folder)  # ranks die with their launcher, a moment later
+    run(folder)
+    assert kills >= 3 and right(folder) and read_done(record).complete
+    # Written by then, but not noted: what each rank had in hand.
+    assert len(made(folder)) - len(ALL) <= kills * count
 
 
 @needs_mpi

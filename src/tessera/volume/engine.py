@@ -144,7 +144,11 @@ def _close(journal: Journal | None, fatal: list[str], warned: bool) -> Record:
 
 
 def _drive(task: Task, work: HandOut, root: Path, warned: signals.Warned) -> None:
-    """Read ahead, compute, write behind: one block in each at a time."""
+    """Read ahead, compute, write behind: one block in each at a time.
+
+    What is written is noted by the writer at once: a kill costs no block that was on disk while
+    the next one, which may take minutes, was computed.
+    """
     items = iter(work)
     with ThreadPoolExecutor(1, "reader") as reader, ThreadPoolExecutor(1, "writer") as writer:
 
@@ -154,7 +158,10 @@ def _drive(task: Task, work: HandOut, root: Path, warned: signals.Warned) -> Non
                 return None
             return block, reader.submit(task.read, block), time.perf_counter()
 
-        writing: Future[Entry] | None = None
+        def store(block: Block, result: Any, error: str | None, began: float) -> None:
+            work.report(_store(task, block, result, error, began, root))
+
+        writing: Future[None] | None = None
         current = fetch()
         while current is not None:
             block, data, began = current
@@ -171,12 +178,12 @@ def _drive(task: Task, work: HandOut, root: Path, warned: signals.Warned) -> Non
                     error = _said(problem)
             del loaded, data
             if writing is not None:
-                work.report(writing.result())
-            writing = writer.submit(_store, task, block, result, error, began, root)
+                writing.result()
+            writing = writer.submit(store, block, result, error, began)
             del result
             current = following
         if writing is not None:
-            work.report(writing.result())
+            writing.result()
 
 
 def _store(
