@@ -17,7 +17,7 @@ import zarr
 from tessera import cli
 from tessera.config import parse_config
 from tessera.plan.stages import data_of, works
-from tests.workflow.conftest import REPO, SMALL, environment
+from tests.workflow.small import REPO, SMALL, environment
 
 
 def jobs_by_rule(config: Path, folder: Path) -> dict[str, int]:

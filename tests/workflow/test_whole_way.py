@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import REPO, SMALL, command, contents, environment, snakemake, write_config
+from .small import REPO, SMALL, command, contents, environment, snakemake, write_config
 
 
 def jobs(output: str) -> dict[str, int]:

@@ -132,20 +132,27 @@ for name, classes in OBJECTS.items():
 MPIEXEC = "mpiexec --oversubscribe --bind-to none --mca mpi_yield_when_idle 1"
 
 
-def launch(wildcards, resources):
+def launch(wildcards, resources, threads):
     """What stands before a command: a site's modules and scratch, and MPI's launcher for ranks.
 
     All three come from the profile, as the resources `modules`, `scratch` and `mpi`.
     """
     before = ""
     if modules := resources.get("modules"):
-        before += f"module load {modules} && "
+        # A batch shell may not know `module` yet, and its scripts read variables that are not set.
+        before += (
+            "set +u; type module > /dev/null 2>&1 || . $MODULESHOME/init/bash; "
+            f"module load {modules} || exit 1; set -u; "
+        )
     if scratch := resources.get("scratch"):
-        before += f"export TMPDIR={scratch} && "
+        before += f"mkdir -p {scratch} && export TMPDIR={scratch} && "
     ranks = int(resources.get("tasks", 1))
-    return before + (
-        "" if ranks == 1 else f"{resources.get('mpi', MPIEXEC)} -n {ranks} "
-    )
+    if ranks == 1:
+        return before
+    launcher = resources.get("mpi", MPIEXEC)
+    # srun does not know what sbatch was asked for and would give each rank one core.
+    cores = f" --cpus-per-task={threads}" if launcher.split()[0] == "srun" else ""
+    return f"{before}{launcher} -n {ranks}{cores} "
 
 
 SIMULATED = f"{ROOT}/simulate"

@@ -1,4 +1,7 @@
-"""A small specimen for tests of the whole way, and how the workflow is run on it."""
+"""A small specimen for tests of the whole way, and how the workflow is run on it.
+
+It goes the whole way once, undisturbed, for all tests: the fixture `finished` of tests/conftest.py.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 REPO = Path(__file__).resolve().parents[2]
@@ -51,9 +53,9 @@ SMALL: dict[str, Any] = {
 }
 
 
-def environment() -> dict[str, str]:
+def environment(base: dict[str, str] | None = None) -> dict[str, str]:
     """The environment of a user who has set tessera up: its commands come first on the path."""
-    env = dict(os.environ)
+    env = dict(os.environ if base is None else base)
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
     return env
 
@@ -64,19 +66,27 @@ def write_config(folder: Path, settings: dict[str, Any], name: str = "mine.yaml"
     return path
 
 
-def command(folder: Path, config: Path | None, *more: str) -> list[str]:
+def command(folder: Path, config: Path | None, *more: str, profile: str = "local") -> list[str]:
     """The command line of Snakemake on a folder, as the README gives it."""
-    line = ["snakemake", "--snakefile", str(REPO / "Snakefile")]
-    line += ["--profile", str(REPO / "profiles/local"), "--directory", str(folder)]
+    slurm = "slurm" in Path(profile).name
+    line = [sys.executable, str(REPO / "tests/cluster/impatient.py")] if slurm else ["snakemake"]
+    line += ["--snakefile", str(REPO / "Snakefile")]
+    line += ["--profile", str(REPO / "profiles" / profile), "--directory", str(folder)]
     line += ["--configfile", str(config)] if config else []
     return [*line, "--nolock", *more]
 
 
-def snakemake(folder: Path, config: Path | None, *more: str) -> subprocess.CompletedProcess[str]:
+def snakemake(
+    folder: Path,
+    config: Path | None,
+    *more: str,
+    profile: str = "local",
+    env: dict[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
     """Run the workflow to its end, with a limit that even a hung Snakemake cannot outlive."""
     return subprocess.run(
-        ["timeout", "-s", "KILL", str(LIMIT_S), *command(folder, config, *more)],
-        env=environment(),
+        ["timeout", "-s", "KILL", str(LIMIT_S), *command(folder, config, *more, profile=profile)],
+        env=environment(env),
         text=True,
         capture_output=True,
         check=False,
@@ -96,12 +106,3 @@ def contents(results: Path) -> dict[str, str]:
             continue
         found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the small specimen has gone the whole way, undisturbed."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    done = snakemake(folder, write_config(folder, SMALL))
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    return folder
