@@ -3,7 +3,7 @@
 # make test      the tests; make test ARGS="-k mosaic" for some of them
 # make lint      style, types, workflow, imports
 # make schema    config.schema.json and docs/config.md, from the settings' models
-# make faults    kill, requeue and tear things on a Slurm of this machine's own
+# make faults    over fifty faults at random moments, here and on a Slurm of this machine's own
 # make bench     side by side with peers
 # make clean     remove the demo's results and what tools left behind; make distclean: .venv too
 
@@ -49,7 +49,7 @@ schema: setup
 	@python -m tessera.schema
 
 faults: setup
-	@python tests/cluster/faults.py $(ARGS)
+	@python -m tests.cluster.faults $(ARGS)
 
 bench: setup
 	@python -m pip install --quiet --no-deps --requirement requirements-bench.txt
