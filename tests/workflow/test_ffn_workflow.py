@@ -22,7 +22,7 @@ from tessera.simulate.fibres import make_fibres
 from tessera.volume.box import Box
 from tessera.volume.store import open_volume
 
-from .conftest import environment, snakemake, write_config
+from .small import environment, snakemake, write_config
 
 FIBRES: dict[str, Any] = {
     "specimen": "fibres",
