@@ -103,13 +103,14 @@ def all_trials(seed: int, full_disk: bool, box: OneBox | None) -> list[Planned]:
     """Plan the whole matrix, each trial with a seed of its own."""
     dice = random.Random(seed)
     trials = []
-    if box is not None:  # first, because they wait most of their time
+    if box is not None:
         for fault in (*SLURM, SLURM_MEMORY):
             trials += [on_slurm(fault, _draw(dice), box) for _ in range(fault.times)]
     for fault in (*PBS, PBS_TIME):
         trials += [on_pbs(fault, _draw(dice)) for _ in range(fault.times)]
     for fault in (*LOCAL, *((FULL,) if full_disk else ())):
         trials += [on_this_machine(fault, _draw(dice)) for _ in range(fault.times)]
+    dice.shuffle(trials)
     return trials
 
 
