@@ -25,7 +25,7 @@ from tests.cluster.faults import places, stages
 from tests.cluster.faults.stages import Stage
 from tests.workflow.small import command
 
-_LIMIT_S = 240.0  # no run of one stage takes longer, even when it is tried again
+_LIMIT_S = 1200.0  # a run of one stage takes half a minute; on a busy machine many times that
 _MOST_RUNS = 3
 
 
