@@ -70,7 +70,7 @@ SLURM = (
     Fault("warned of the end (USR1)", inject.warned, 2, _RANKED[1:]),
     Fault("Snakemake is killed, its jobs live on", inject.snakemake_killed, 2),
 )
-SLURM_MEMORY = Fault("out of memory", inject.killed_by_the_scheduler, 2, _RANKED)
+SLURM_MEMORY = Fault("out of memory", inject.killed_by_the_scheduler, 2, _RANKED[1:])
 PBS = (Fault("qdel", inject.qdel, 3),)
 PBS_TIME = Fault("out of time", inject.killed_by_the_scheduler, 2, _RANKED)
 
@@ -84,7 +84,7 @@ def on_slurm(fault: Fault, seed: int, box: OneBox) -> Planned:
     """Plan a fault on a Slurm; those that do something to it are given it."""
 
     def place(folder: Path, dice: random.Random) -> Place:
-        return places.slurm(folder, box, dice.randint(350, 600) if fault is SLURM_MEMORY else None)
+        return places.slurm(folder, box, dice.randint(250, 450) if fault is SLURM_MEMORY else None)
 
     passed = None if fault in (SLURM_MEMORY, SLURM[-1]) else box
     return Planned(fault, seed, "slurm", place, passed)
