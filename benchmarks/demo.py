@@ -28,7 +28,7 @@ import psutil
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # how the tests run the workflow and compare its results
 
-from tests.workflow.conftest import command, contents, environment  # noqa: E402
+from tests.workflow.small import command, contents, environment  # noqa: E402
 
 SCORES = (
     "soma.f1", "soma.dice", "soma.count_error", "vessel.dice", "tiles.position_rms",

@@ -38,7 +38,7 @@ from tessera.evaluate.segmentation import scores  # noqa: E402
 from tessera.simulate.fibres import make_fibres  # noqa: E402
 from tessera.volume.box import Box  # noqa: E402
 from tessera.volume.store import open_volume  # noqa: E402
-from tests.workflow.conftest import command, environment  # noqa: E402
+from tests.workflow.small import command, environment  # noqa: E402
 
 GAP = 4.0  # voxels from every filled object, from which on a gap has seeds of its own
 RECIPE: dict[str, Any] = {
