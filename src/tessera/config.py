@@ -127,7 +127,9 @@ class Recon(Section):
     rings: Rings = Rings()
     axis: Axis = Axis()
     roi_extend: bool = Field(True, description="the tile is narrower than the specimen")
-    rows: Annotated[int, Field(gt=0)] = Field(32, description="rows of one slab")
+    rows: Annotated[int, Field(gt=0)] = Field(
+        32, description="rows of one slab at most; large slices make it fewer"
+    )
 
 
 class Mosaic(Section):

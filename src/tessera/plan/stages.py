@@ -156,22 +156,25 @@ def _simulate(data: Data) -> Iterator[Work]:
 
 
 def _recon(config: Config, data: Data) -> Work:
-    slab = config.recon.rows
+    from tessera.recon.tile import slab_rows
+
     pixels = raw = stored = held = 0.0
     blocks = files = 0
     for angles, rows, columns, item in data.tiles:
+        slab = slab_rows(config.recon.rows, angles, columns)
         pixels += angles * rows * columns  # the axis is found first, on a few frames
         raw += angles * rows * columns * item
         stored += 4.0 * rows * columns**2
         blocks += -(-rows // slab)
         files += work.volume_files((rows, columns, columns), (slab, columns, columns))
         files += 6 + _JOB_FILES  # axis.json, qc.npz, the folders of the tile and its records
-        at_once = min(slab, rows)
-        # Counts of two slabs; transmission, its median, integrals, and these without stripes; the
-        # spokes of eight slices with their places; slices on their way to the disk.
-        spokes = 3 * columns * angles * (8 * 4 + 16)
-        slices = 2 * 4.0 * min(slab, rows) * columns**2
-        arrays = angles * at_once * columns * (2 * item + 16) + spokes + slices
+        at_once, lanes = min(slab, rows), min(8, rows)
+        # Counts of two slabs, slices of two on their way to the disk; of eight rows transmission,
+        # integrals, and these without stripes; their spokes; the grid and its columns.
+        counts = 2 * item * angles * at_once * columns
+        slices = 2 * 4.0 * at_once * columns**2
+        spokes = 1.5 * columns * angles * 8 * 8
+        arrays = counts + slices + 16 * angles * lanes * columns + spokes + 120 * columns**2
         held = max(held, arrays + _LIBRARIES)
     jobs = len(data.tiles)
     return Work(

@@ -19,11 +19,24 @@ from tessera.volume.engine import Task
 from tessera.volume.store import Layout, create_volume, open_volume
 
 _CHUNK = 64
+_SLAB_BYTES = 200 << 20
 _ROWS = 8  # corrected and reconstructed at a time: what is in memory, whatever the slab
 
 
+def slab_rows(most: int, angles: int, columns: int) -> int:
+    """Return the rows of one slab: ``most``, or fewer where frames and slices are large.
+
+    A slab is in memory several times: one is read, one computed, one written.
+    """
+    each = 4 * columns**2 + 2 * angles * columns
+    rows = most
+    while rows > _ROWS and rows % 2 == 0 and rows * each > _SLAB_BYTES:
+        rows //= 2
+    return rows
+
+
 class Slabs:
-    """One scan's blocks: whole slices, ``settings.rows`` of them, one shard each."""
+    """One scan's blocks: whole slices, :func:`slab_rows` of them, one shard each."""
 
     def __init__(
         self,
@@ -39,16 +52,17 @@ class Slabs:
         self.pixel_um = pixel = pixel_of(header, settings.pixel_um, scan.path)
         self.shape = Triple(header.rows, header.columns, header.columns)
         side = -(-header.columns // _CHUNK) * _CHUNK
-        chunk = next(n for n in (32, 16, 8, 4, 2, 1) if settings.rows % n == 0)
+        slab = slab_rows(settings.rows, header.angles, header.columns)
+        chunk = next(n for n in (32, 16, 8, 4, 2, 1) if slab % n == 0)
         self.layout = Layout(
             self.shape,
             "float32",
             (pixel,) * 3,
             chunk=Triple(chunk, _CHUNK, _CHUNK),
-            shard=Triple(settings.rows, side, side),
+            shard=Triple(slab, side, side),
             origin_um=self._origin(),
         )
-        self.grid = Grid.of(self.shape, (settings.rows, header.columns, header.columns))
+        self.grid = Grid.of(self.shape, (slab, header.columns, header.columns))
         self._angles, self._threads = angles, threads
         self._reconstruct: Backend | None = None
 
