@@ -181,7 +181,7 @@ def job(angles: int, rows: int, columns: int, threads: int) -> dict[str, Any]:
         code = (
             "import atexit, collections, json, resource, sys, time\n"
             "from tessera.cli import main\n"
-            "import tessera.recon.tile as tile\n"
+            "from tessera.recon import slab, tile\n"
             "spent = collections.Counter()\n"
             "def timed(name, work):\n"
             "    def run(*a, **k):\n"
@@ -192,7 +192,7 @@ def job(angles: int, rows: int, columns: int, threads: int) -> dict[str, Any]:
             "for name in ('_compute', '_read'):\n"
             "    setattr(tile.Slabs, name, timed(name, getattr(tile.Slabs, name)))\n"
             "for name in ('line_integrals', 'remove_stripes'):\n"
-            "    setattr(tile, name, timed(name, getattr(tile, name)))\n"
+            "    setattr(slab, name, timed(name, getattr(slab, name)))\n"
             "began = time.perf_counter()\n"
             "code = main(sys.argv[1:])\n"
             "spent['all'] = time.perf_counter() - began\n"

@@ -161,7 +161,7 @@ def _check_scans(config: Config, summary: Summary) -> None:
     from tessera.formats.scan import angles_of
 
     scans = layout.scans(config)
-    frame = nominal_frame(scans, config.recon.pixel_um)
+    frame = nominal_frame(scans, config.recon.pixel_um, config.recon.axis.half_acquisition)
     kinds: dict[str, int] = {}
     angles = rows = columns = 0
     for path in scans.values():

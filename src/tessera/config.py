@@ -95,6 +95,9 @@ class Axis(Section):
         40.0, description="how far from the middle of the detector the axis may lie"
     )
     tilt: bool = Field(False, description="fit a line of axes over the rows, not one axis")
+    half_acquisition: bool = Field(
+        False, description="360 degrees about an axis near the detector's edge; tiles twice as wide"
+    )
     min_confidence: Fraction = Field(0.2, description="a job stops below this confidence")
 
 
@@ -106,6 +109,20 @@ class Rings(Section):
     level: Annotated[int, Field(ge=1)] = Field(5, description="wavelet levels")
     sigma: Positive = Field(1.0, description="damping in Fourier space (wavelet-fourier)")
     snr: Annotated[float, Field(ge=1)] = Field(3.0, description="how large a stripe counts (all)")
+
+
+class Phase(Section):
+    """Phase retrieval of a specimen of one material (Paganin)."""
+
+    energy_kev: Annotated[float, Field(ge=1, le=500)] = Field(
+        description="photon energy in keV, 1 to 500"
+    )
+    distance_mm: Annotated[float, Field(ge=0.1, le=1e5)] = Field(
+        description="specimen to detector in mm, 0.1 to 100000"
+    )
+    delta_beta: Annotated[float, Field(ge=1, le=1e5)] = Field(
+        description="delta / beta of the material, 1 to 100000"
+    )
 
 
 class Recon(Section):
@@ -124,6 +141,7 @@ class Recon(Section):
     )
     zingers: bool = True
     dead_pixels: bool = True
+    phase: Phase | None = Field(None, description="None: absorption alone")
     rings: Rings = Rings()
     axis: Axis = Axis()
     roi_extend: bool = Field(True, description="the tile is narrower than the specimen")

@@ -70,7 +70,8 @@ def volume_shape(config: Config) -> tuple[int, int, int]:
             return z, y, x
     from tessera.formats import nominal_frame
 
-    return nominal_frame(scans(config), config.recon.pixel_um).shape
+    recon = config.recon
+    return nominal_frame(scans(config), recon.pixel_um, recon.axis.half_acquisition).shape
 
 
 def batches(config: Config, asked: int | None, block: tuple[int, int, int]) -> int:

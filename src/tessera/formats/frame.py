@@ -22,7 +22,9 @@ class Frame:
     voxel_um: float
 
 
-def nominal_frame(scans: Mapping[str, str], pixel_um: float | None = None) -> Frame:
+def nominal_frame(
+    scans: Mapping[str, str], pixel_um: float | None = None, twice_as_wide: bool = False
+) -> Frame:
     """Return the frame of tiles named in ``scans`` (name -> path).
 
     The first tile's voxels are the lattice; a tile's box is rounded half up onto it.
@@ -30,6 +32,7 @@ def nominal_frame(scans: Mapping[str, str], pixel_um: float | None = None) -> Fr
     Args:
         scans: the tiles.
         pixel_um: detector pixel; None: as the files say.
+        twice_as_wide: slices have twice the detector's columns (half acquisition).
 
     Raises:
         TesseraError: tiles of different shapes or pixels, twice at one place, without positions,
@@ -38,13 +41,14 @@ def nominal_frame(scans: Mapping[str, str], pixel_um: float | None = None) -> Fr
     headers = {name: scan_header(path) for name, path in sorted(scans.items())}
     first_name, first = next(iter(headers.items()))
     pixel = pixel_of(first, pixel_um, scans[first_name])
+    width = first.columns * (2 if twice_as_wide else 1)
     if len(headers) == 1:
-        return Frame((first.rows, first.columns, first.columns), pixel)
+        return Frame((first.rows, width, width), pixel)
     for name, header in headers.items():
         _check_same_kind(header, scans[name], first, scans[first_name], pixel_um)
     places = np.array([_place(h, scans[n]) for n, h in headers.items()])
     offsets = (places - places[0]) / pixel
-    size = np.array([first.rows, first.columns, first.columns])
+    size = np.array([first.rows, width, width])
     _check_overlap(offsets, size, [scans[n] for n in headers])
     low = np.floor(offsets.min(axis=0) + 0.5)
     high = np.floor((offsets + size).max(axis=0) + 0.5)

@@ -77,7 +77,7 @@ def data_of(config: Config) -> Data:
     from tessera.formats import nominal_frame, scan_header
 
     scans = layout.scans(config)
-    frame_of_all = nominal_frame(scans, config.recon.pixel_um)
+    frame_of_all = nominal_frame(scans, config.recon.pixel_um, config.recon.axis.half_acquisition)
     headers = [scan_header(path) for path in scans.values()]
     tiles = tuple((h.angles, h.rows, h.columns, np.dtype(h.dtype).itemsize) for h in headers)
     places = [h.position_um or (0.0, 0.0, 0.0) for h in headers]

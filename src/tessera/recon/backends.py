@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from tessera.config import Recon
+from tessera.errors import TesseraError
 
 
 class Backend(Protocol):
@@ -24,7 +25,7 @@ class Backend(Protocol):
         """Return slices (rows, y, x), float32, per pixel, of sinograms (angles, rows, columns).
 
         Args:
-            sinograms: line integrals, float32.
+            sinograms: line integrals, float32; they may be narrower than the slice.
             axes: (rows,) rotation axis of each row, as a pixel-centre column.
         """
 
@@ -37,14 +38,19 @@ def make_backend(
     Args:
         settings: backend, filter, and whether the specimen may be wider than the detector.
         angles_deg: (angles,) over 180 or 360 degrees.
-        columns: detector columns; slices are columns x columns.
+        columns: slices are columns x columns.
         threads: of this process.
 
     Raises:
-        TesseraError: it is not installed here.
+        TesseraError: it is not installed here, or cannot do what the settings ask.
     """
     name, truncated = settings.backend, settings.roi_extend
     if name in ("sirt", "cgls"):
+        if settings.axis.half_acquisition:
+            raise TesseraError(
+                f"recon.backend: {name} cannot do half acquisition, whose projections are "
+                "weighted; use backend: gridder"
+            )
         from tessera.recon.iterative import AstraBackend
 
         return AstraBackend(angles_deg, columns, truncated, name, settings.iterations)

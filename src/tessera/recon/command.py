@@ -14,12 +14,21 @@ from tessera.arguments import add_ranks, add_settings, section
 from tessera.config import Recon
 from tessera.errors import TesseraError
 
+_MOST_TRIED = 64
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
     add_settings(parser)
     add_ranks(parser)
     parser.add_argument("--threads", type=int, default=1, help="threads of each rank")
+    parser.add_argument(
+        "--try",
+        dest="candidates",
+        metavar="FIRST:LAST:STEP",
+        help="no tile: write axis.png, one row about each of these axes, labelled",
+    )
+    parser.add_argument("--row", type=int, help="detector row that --try shows; the middle")
     parser.add_argument("scan", type=Path, help="raw scan")
     parser.add_argument("out", type=Path, help="folder of the tile")
 
@@ -29,9 +38,46 @@ def main(args: argparse.Namespace) -> int:
     from tessera.compute import ranks
 
     settings = section(args, Recon)
+    if args.candidates is not None:
+        print(try_axes(args.scan, args.out, settings, candidates(args.candidates), args.row))
+        return 0
     comm = ranks.world(args.ranks)
     reconstruct(args.scan, args.out, settings, comm, args.threads)
     return 0
+
+
+def candidates(given: str) -> list[float]:
+    """Return the columns of ``FIRST:LAST:STEP``, both ends among them.
+
+    Raises:
+        TesseraError: it is not that, or too many.
+    """
+    try:
+        first, last, step = (float(word) for word in given.split(":"))
+        count = int(np.floor((last - first) / step + 1e-6)) + 1
+    except (ValueError, ZeroDivisionError, OverflowError):
+        count = 0
+    if not 1 <= count <= _MOST_TRIED:
+        raise TesseraError(
+            f"--try {given}: give FIRST:LAST:STEP in columns, {_MOST_TRIED} candidates at most, "
+            "e.g. 1020:1030:1"
+        )
+    return [first + n * step for n in range(count)]
+
+
+def try_axes(
+    path: Path, out: Path, settings: Recon, columns: list[float], row: int | None = None
+) -> Path:
+    """Write a labelled strip of candidate axes below ``out``; returns its path."""
+    from tessera.formats import open_scan
+    from tessera.formats.scan import angles_of, pixel_of
+    from tessera.recon.strip import write_strip
+
+    with open_scan(path) as scan:
+        angles = angles_of(scan, settings.angles_deg)
+        pixel = pixel_of(scan.header, settings.pixel_um, path)
+        write_strip(scan, angles, settings, pixel, columns, out / "axis.png", row)
+    return out / "axis.png"
 
 
 def reconstruct(
@@ -46,22 +92,31 @@ def reconstruct(
     from tessera.formats import open_scan
     from tessera.formats.scan import angles_of, pixel_of
     from tessera.recon.backends import make_backend
+    from tessera.recon.half import check_turn
     from tessera.recon.prepare import axis_of, pictures
-    from tessera.recon.tile import Slabs
+    from tessera.recon.strip import candidates_of, write_strip
+    from tessera.recon.tile import Slabs, slice_columns
     from tessera.volume.engine import run_batch
     from tessera.volume.record import make_key
 
     with open_scan(path) as scan:
         angles = angles_of(scan, settings.angles_deg)
+        if settings.axis.half_acquisition:
+            check_turn(angles, str(path))
         pixel = pixel_of(scan.header, settings.pixel_um, path)
         axis = ranks.root_only(comm, axis_of, scan, angles, settings)
-        one = make_backend(settings, angles, scan.header.columns, 1)
+        one = make_backend(settings, angles, slice_columns(scan.header.columns, settings))
         qc = ranks.root_only(comm, pictures, scan, axis, settings, one, pixel)
         ranks.root_only(comm, _write_axis, out, axis, qc)
         if axis.how == "found" and axis.confidence < settings.axis.min_confidence:
+            shown = candidates_of(axis, scan.header.columns)
+            ranks.root_only(
+                comm, write_strip, scan, angles, settings, pixel, shown, out / "axis.png"
+            )
             raise TesseraError(
                 f"{path}: the rotation axis is not to be trusted ({axis.column:.2f}, confidence "
-                f"{axis.confidence:.2f}); look at {out / 'qc.npz'} and give recon.axis.column"
+                f"{axis.confidence:.2f}); look at the candidates in {out / 'axis.png'} and give "
+                "recon.axis.column"
             )
         slabs = Slabs(scan, angles, axis, settings, out / "tile.zarr", threads)
         key = make_key(

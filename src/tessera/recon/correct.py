@@ -4,15 +4,17 @@
 2. dark and flat: transmission = (counts - dark) / (flat - dark), the flat being that of the
    projection's own time, between those taken before and after;
 3. zingers, which outshine their neighbours in time, take the median of these;
-4. -log;
-5. stripes, which become rings, are removed from the sinogram (:mod:`tessera.recon.stripes`).
+4. the phase is retrieved (:mod:`tessera.recon.phase`);
+5. -log;
+6. stripes, which become rings, are removed from the sinogram (:mod:`tessera.recon.stripes`).
 
-Arrays are (angles, rows, columns). Each row is treated alone, so slabs of any size agree.
+Arrays are (angles, rows, columns). All but the fourth treat each row alone.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +26,7 @@ _ZINGER = 0.25  # of the local transmission: above it no absorption can be
 _FLOOR = 1e-4  # transmission below it is noise
 
 
-def line_integrals(
+def transmission(
     counts: np.ndarray,
     flats: np.ndarray,
     darks: np.ndarray,
@@ -35,7 +37,7 @@ def line_integrals(
     first_row: int = 0,
     threads: int = 1,
 ) -> np.ndarray:
-    """Return line integrals without unit, float32, with the detector's stripes still in them.
+    """Return the share of the beam that came through, float32, the detector's stripes in it.
 
     Args:
         counts: projections (angles, rows, columns).
@@ -73,12 +75,23 @@ def line_integrals(
             _fill(ratio, dead[row])
         if settings.zingers and len(ratio) > 1:
             _remove_zingers(ratio)
-        np.maximum(ratio, _FLOOR, out=ratio)
-        np.negative(np.log(ratio, out=ratio), out=out[:, row])
+        out[:, row] = ratio
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(one, range(counts.shape[1])))
     return out
+
+
+def to_integrals(seen: np.ndarray) -> np.ndarray:
+    """Return line integrals without unit of a transmission, in place."""
+    np.maximum(seen, _FLOOR, out=seen)
+    np.log(seen, out=seen)
+    return np.negative(seen, out=seen)
+
+
+def line_integrals(*given: Any, **named: Any) -> np.ndarray:
+    """Return line integrals; arguments and errors are those of :func:`transmission`."""
+    return to_integrals(transmission(*given, **named))
 
 
 def _check_counts(counts: np.ndarray, where: str) -> None:

@@ -17,6 +17,7 @@ from tessera.recon.axis import FoundAxis, find_axis, given_axis
 from tessera.recon.backends import Backend
 from tessera.recon.correct import line_integrals
 from tessera.recon.seam import frames_of, seams
+from tessera.recon.slab import Corrections, read_counts
 from tessera.recon.stripes import remove_stripes, ring_score
 
 _BANDS, _BAND_ROWS = 16, 16  # at most
@@ -55,7 +56,13 @@ def axis_of(scan: Scan, angles: np.ndarray, settings: Recon) -> FoundAxis:
     if len(used):
         bands = [_integrals_at(scan, used, slice(b[0], b[-1] + 1), settings) for b in rows]
         frames = np.concatenate(bands, axis=1)
-    return find_axis(frames, [s.within(used) for s in found], settings.axis, rows)
+    return find_axis(
+        frames,
+        [s.within(used) for s in found],
+        settings.axis,
+        rows,
+        near_edge=settings.axis.half_acquisition,
+    )
 
 
 def _integrals_at(scan: Scan, used: np.ndarray, rows: slice, settings: Recon) -> np.ndarray:
@@ -90,16 +97,13 @@ def pictures(
     start = max(0, count // 2 - _PICTURE_ROWS // 2)
     rows = slice(start, min(count, start + _PICTURE_ROWS))
     middle = count // 2 - start
-    raw = line_integrals(
-        scan.projections(rows),
-        scan.flats(rows),
-        scan.darks(rows),
-        scan.flat_times,
-        settings,
-        scan.path,
-    )
+    counts = read_counts(scan, rows, settings, pixel_um)
+    corrections = Corrections(scan, settings, pixel_um)
+    raw = corrections.integrals(counts, slice(0, rows.stop - rows.start))
     clean = remove_stripes(raw, settings.rings)
-    made = backend(clean[:, middle : middle + 1], np.array([axis.column]))[0] / (pixel_um * 1e-4)
+    one = np.array([axis.column])
+    shown = corrections.sinograms(raw[:, middle : middle + 1], one)
+    made = backend(*shown)[0] / (pixel_um * 1e-4)
     return {
         "flat": _frame(scan.flats, count),
         "dark": _frame(scan.darks, count),

@@ -12,15 +12,13 @@ from tessera.formats import Scan
 from tessera.formats.scan import pixel_of
 from tessera.recon.axis import FoundAxis
 from tessera.recon.backends import Backend, make_backend
-from tessera.recon.correct import line_integrals
-from tessera.recon.stripes import remove_stripes
+from tessera.recon.slab import AT_ONCE, Corrections, Counts, read_counts
 from tessera.volume.box import Block, Grid, Triple
 from tessera.volume.engine import Task
 from tessera.volume.store import Layout, create_volume, open_volume
 
 _CHUNK = 64
 _SLAB_BYTES = 200 << 20
-_ROWS = 8  # corrected and reconstructed at a time: what is in memory, whatever the slab
 
 
 def slab_rows(most: int, angles: int, columns: int) -> int:
@@ -30,9 +28,14 @@ def slab_rows(most: int, angles: int, columns: int) -> int:
     """
     each = 4 * columns**2 + 2 * angles * columns
     rows = most
-    while rows > _ROWS and rows % 2 == 0 and rows * each > _SLAB_BYTES:
+    while rows > AT_ONCE and rows % 2 == 0 and rows * each > _SLAB_BYTES:
         rows //= 2
     return rows
+
+
+def slice_columns(columns: int, settings: Recon) -> int:
+    """Return the columns of a slice: the detector's, or twice as many in half acquisition."""
+    return 2 * columns if settings.axis.half_acquisition else columns
 
 
 class Slabs:
@@ -50,9 +53,10 @@ class Slabs:
         self.scan, self.axis, self.settings, self.path = scan, axis, settings, path
         header = scan.header
         self.pixel_um = pixel = pixel_of(header, settings.pixel_um, scan.path)
-        self.shape = Triple(header.rows, header.columns, header.columns)
-        side = -(-header.columns // _CHUNK) * _CHUNK
-        slab = slab_rows(settings.rows, header.angles, header.columns)
+        width = slice_columns(header.columns, settings)
+        self.shape = Triple(header.rows, width, width)
+        side = -(-width // _CHUNK) * _CHUNK
+        slab = slab_rows(settings.rows, header.angles, width)
         chunk = next(n for n in (32, 16, 8, 4, 2, 1) if slab % n == 0)
         self.layout = Layout(
             self.shape,
@@ -62,9 +66,10 @@ class Slabs:
             shard=Triple(slab, side, side),
             origin_um=self._origin(),
         )
-        self.grid = Grid.of(self.shape, (slab, header.columns, header.columns))
+        self.grid = Grid.of(self.shape, (slab, width, width))
         self._angles, self._threads = angles, threads
         self._reconstruct: Backend | None = None
+        self._corrections = Corrections(scan, settings, pixel, threads)
 
     def _origin(self) -> tuple[float, float, float]:
         """Place of voxel (0, 0, 0), from the nominal stage position."""
@@ -75,9 +80,11 @@ class Slabs:
 
     def create(self, key: str) -> None:
         """Make the empty tile."""
-        # The circle that every angle sees, about an axis that is not in the middle.
-        header = self.scan.header
-        radius = min(self.axis.column, header.columns - 1 - self.axis.column)
+        # The circle that every angle sees, about an axis that is not in the middle; in half
+        # acquisition one of each pair of angles.
+        last = self.scan.header.columns - 1
+        most = max if self.settings.axis.half_acquisition else min
+        radius = most(self.axis.column, last - self.axis.column)
         create_volume(
             self.path,
             self.layout,
@@ -105,30 +112,20 @@ class Slabs:
     def _rows(self, block: Block) -> slice:
         return slice(block.write.start.z, block.write.stop.z)
 
-    def _read(self, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        rows = self._rows(block)
-        return self.scan.projections(rows), self.scan.flats(rows), self.scan.darks(rows)
+    def _read(self, block: Block) -> Counts:
+        return read_counts(self.scan, self._rows(block), self.settings, self.pixel_um)
 
-    def _compute(
-        self, block: Block, frames: tuple[np.ndarray, np.ndarray, np.ndarray]
-    ) -> np.ndarray:
+    def _compute(self, block: Block, counts: Counts) -> np.ndarray:
         if self._reconstruct is None:
             self._reconstruct = make_backend(
-                self.settings, self._angles, self.scan.header.columns, self._threads
+                self.settings, self._angles, self.shape.x, self._threads
             )
-        counts, flats, darks = frames
         rows = self._rows(block)
         middle = (self.shape.z - 1) / 2
         axes = self.axis.columns(np.arange(rows.start, rows.stop), middle, self.settings.axis.tilt)
         out = np.empty((len(axes), *self.shape[1:]), np.float32)
-        for first in range(0, len(axes), _ROWS):
-            part = slice(first, min(first + _ROWS, len(axes)))
-            raw = line_integrals(
-                counts[:, part], flats[:, part], darks[:, part], self.scan.flat_times,
-                self.settings, self.scan.path, first_row=rows.start + first,
-                threads=self._threads,
-            )  # fmt: skip
-            clean = remove_stripes(raw, self.settings.rings, self._threads)
-            out[part] = self._reconstruct(clean, axes[part])
+        for part in self._corrections.parts(counts):
+            integrals = self._corrections.integrals(counts, part)
+            out[part] = self._reconstruct(*self._corrections.sinograms(integrals, axes[part]))
         out /= np.float32(self.pixel_um * 1e-4)
         return out

@@ -1,0 +1,104 @@
+"""Candidates for the rotation axis, one slice each, side by side and labelled: for a person to see.
+
+A wrong axis doubles edges and turns points into arcs; the right one is where they close.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from tessera.config import Recon
+from tessera.errors import TesseraError
+from tessera.formats import Scan
+from tessera.recon.axis import FoundAxis
+from tessera.recon.backends import make_backend
+from tessera.recon.slab import Corrections, read_counts
+from tessera.volume.store import write_errors
+
+_SIDE = 384  # pixels of a picture; larger slices are shown by their middle
+_ACROSS = 4
+_LABEL = 16
+_APART = 3.0  # columns between candidates of a failed search
+_MOST = 8
+
+
+def candidates_of(axis: FoundAxis, columns: int) -> list[float]:
+    """Return the columns worth a look: where the search came to rest, and its other minima."""
+    if not axis.candidates:
+        return [float(c) for c in (columns - 1) / 2 + _APART * np.arange(-3, 4)]
+    place, cost = np.array(axis.candidates).T
+    inner = np.flatnonzero((cost[1:-1] <= cost[:-2]) & (cost[1:-1] <= cost[2:])) + 1
+    chosen = [axis.column]
+    for k in inner[np.argsort(cost[inner], kind="stable")]:
+        if all(abs(place[k] - c) >= _APART for c in chosen):
+            chosen.append(float(place[k]))
+    return sorted(chosen[:_MOST])
+
+
+def write_strip(
+    scan: Scan,
+    angles: np.ndarray,
+    settings: Recon,
+    pixel_um: float,
+    columns: Sequence[float],
+    out: Path,
+    row: int | None = None,
+) -> None:
+    """Reconstruct one row about each candidate and write a PNG.
+
+    Args:
+        scan: an open scan.
+        angles: (angles,) degrees.
+        settings: corrections and backend.
+        pixel_um: detector pixel.
+        columns: candidates, as pixel-centre columns.
+        out: file.
+        row: detector row; None: the middle.
+
+    Raises:
+        TesseraError: a candidate, or the row, lies outside the picture.
+    """
+    last = scan.header.columns - 1
+    for column in columns:
+        if not 0 <= column <= last:
+            raise TesseraError(
+                f"a candidate axis at {column:g} lies outside the picture of {last + 1} columns; "
+                "give columns within it"
+            )
+    row = scan.header.rows // 2 if row is None else row
+    if not 0 <= row < scan.header.rows:
+        raise TesseraError(
+            f"row {row} lies outside the detector of {scan.header.rows} rows; give one within it"
+        )
+    corrections = Corrections(scan, settings, pixel_um)
+    counts = read_counts(scan, slice(row, row + 1), settings, pixel_um)
+    integrals = corrections.integrals(counts, slice(0, 1))
+    axes = np.asarray(columns, float)
+    shown = corrections.sinograms(np.repeat(integrals, len(axes), axis=1), axes)
+    side = scan.header.columns * (2 if settings.axis.half_acquisition else 1)
+    slices = make_backend(settings, angles, side)(*shown) / np.float32(pixel_um * 1e-4)
+    with write_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        sheet(slices, [f"axis {c:.2f}" for c in axes]).save(out)
+
+
+def sheet(slices: np.ndarray, labels: Sequence[str]) -> Image.Image:
+    """Return pictures (n, y, x) in rows of four, each below its label, all in one window."""
+    first = max(0, (slices.shape[1] - _SIDE) // 2)
+    part = slices[:, first : first + _SIDE, first : first + _SIDE]
+    low, high = np.percentile(part, (0.5, 99.5))
+    grey = np.clip((part - low) / max(float(high - low), 1e-12) * 255, 0, 255).astype(np.uint8)
+    side = part.shape[1]
+    across = min(_ACROSS, len(grey))
+    down = -(-len(grey) // across)
+    image = Image.new("L", (across * (side + 2), down * (side + _LABEL + 2)), 255)
+    pen = ImageDraw.Draw(image)
+    for n, (picture, label) in enumerate(zip(grey, labels, strict=True)):
+        x, y = n % across * (side + 2), n // across * (side + _LABEL + 2)
+        pen.text((x + 3, y + 2), label, fill=0)
+        image.paste(Image.fromarray(picture), (x, y + _LABEL))
+    return image
