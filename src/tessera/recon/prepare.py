@@ -6,7 +6,7 @@ rows spread over the detector; the pictures are of the rows in the middle.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
@@ -105,8 +105,8 @@ def pictures(
     shown = corrections.sinograms(raw[:, middle : middle + 1], one)
     made = backend(*shown)[0] / (pixel_um * 1e-4)
     return {
-        "flat": _frame(scan.flats, count),
-        "dark": _frame(scan.darks, count),
+        "flat": _frame(scan.flats, count, scan.header.columns),
+        "dark": _frame(scan.darks, count, scan.header.columns),
         "sinogram_raw": raw[:, middle],
         "sinogram_clean": clean[:, middle],
         "first_and_mirrored_last": np.stack([clean[0, middle], clean[-1, middle, ::-1]]),
@@ -117,9 +117,9 @@ def pictures(
     }
 
 
-def _frame(read: Any, rows: int) -> np.ndarray:
+def _frame(read: Callable[[slice], np.ndarray], rows: int, columns: int) -> np.ndarray:
     """The first frame, small enough to look at, read some rows at a time."""
-    first = [read(slice(r, min(r + _FLAT_ROWS, rows)))[0] for r in range(0, rows, _FLAT_ROWS)]
-    whole = np.concatenate(first).astype(np.float32)
-    step = -(-max(whole.shape) // _PICTURE_SIDE)
-    return whole[::step, ::step]
+    step = -(-max(rows, columns) // _PICTURE_SIDE)
+    each = step * -(-_FLAT_ROWS // step)
+    parts = [read(slice(r, min(r + each, rows)))[0, ::step, ::step] for r in range(0, rows, each)]
+    return np.concatenate(parts).astype(np.float32)
