@@ -144,6 +144,12 @@ def test_benchmarks_belong_to_rules(tmp_path: Path) -> None:
         "label/benchmarks/cells_vessel_local_0000.tsv",
         "train/benchmarks/cells.tsv",
         "evaluate/benchmarks/evaluate.tsv",
+        "label/benchmarks/cells_soma_match_0000.tsv",
+        "label/benchmarks/cells_soma_assemble_merge.tsv",
+        "predict/benchmarks/cells_0000.tsv",
+        "predict/benchmarks/cells_refill_0000.tsv",
+        "train/benchmarks/cells_volume_0.tsv",
+        "train/benchmarks/cells_volume_11.tsv",
     ):
         benchmark(tmp_path, name, "NA" if "merge" in name else "1", 1)
     for rule, of, count in (
@@ -156,6 +162,11 @@ def test_benchmarks_belong_to_rules(tmp_path: Path) -> None:
         ("train", "cells", 1),
         ("train", "other", 0),
         ("evaluate", "", 1),
+        ("assemble_match", "cells/soma", 1),
+        ("assemble_merge", "cells/soma", 1),
+        ("predict", "cells", 1),
+        ("refill", "cells", 1),
+        ("train_import", "cells", 2),
     ):
         assert len(jobs_of(tmp_path, Work(rule, 1, 1, 1.0, "Mvoxel", of))) == count, rule
     assert jobs_of(tmp_path, Work("label_merge", 1, 1, 1.0, "Mvoxel", "cells/soma"))[0].seconds == 0

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 import yaml
 import zarr
@@ -67,6 +69,34 @@ def test_jobs_are_those_of_the_workflow(tmp_path: Path) -> None:
         counted[work.rule] = counted.get(work.rule, 0) + work.jobs
     ran = jobs_by_rule(config, tmp_path)
     ran.pop("plan", None)  # it is no work
+    assert counted == ran
+
+
+def test_jobs_of_a_flood_filling_network(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "fibres.h5", "w") as file:
+        file["raw"] = np.ones((28, 40, 60), np.uint8)
+        file["ids"] = np.ones((28, 40, 60), np.uint32)
+    source = {"path": str(tmp_path / "fibres.h5"), "dataset": "raw", "voxel_um": [1, 1, 1]}
+    settings: dict[str, Any] = {
+        "specimen": "fibres",
+        "volume": source,
+        "models": {
+            "cells": {
+                "net": "ffn",
+                "classes": ["background", "neuron"],
+                "labels": [{"path": source["path"], "dataset": "ids", "instances_of": "neuron"}],
+                "net_options": {"depth": 3, "features": 8, "fov": 9, "deltas": 2},
+            }
+        },
+        "predict": {"fill": {"subvolume": [32, 40, 32], "overlap_vox": 10}},
+        "label": {"classes": ["neuron"], "assembly": {"agglomerate": True}},
+    }
+    parsed = parse_config(settings)
+    counted: dict[str, int] = {}
+    for work in works(parsed):
+        counted[work.rule] = counted.get(work.rule, 0) + work.jobs
+    ran = jobs_by_rule(write(tmp_path, settings), tmp_path)
+    ran.pop("plan", None)
     assert counted == ran
 
 

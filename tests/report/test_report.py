@@ -234,6 +234,12 @@ def test_costs_are_summed_by_rule(full: Path) -> None:
         ("predict", "tissue_finish", "predict_finish"),
         ("label", "tissue_soma_relabel_0000", "label_relabel"),
         ("evaluate", "evaluate", "evaluate"),
+        ("label", "cells_neuron_match_0001", "assemble_match"),
+        ("label", "cells_neuron_assemble_merge", "assemble_merge"),
+        ("label", "cells_neuron_contacts_0000", "contacts"),
+        ("predict", "cells_refill_0000", "refill"),
+        ("train", "cells_volume_0", "train_import"),
+        ("train", "cells", "train"),
     ],
 )
 def test_rule_of_a_benchmark(stage: str, stem: str, rule: str) -> None:

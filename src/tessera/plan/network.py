@@ -68,6 +68,8 @@ def network(model: Model) -> Network:
     """
     from tessera.predict.shape import bytes_a_voxel
 
+    if model.bundle is not None:
+        model = _as_bundled(model, model.bundle)
     options = json.dumps(model.net_options, sort_keys=True)
     outputs = outputs_of(model)
     net: Any = _build(model.net, outputs, model.channels, options)
@@ -82,6 +84,15 @@ def network(model: Model) -> Network:
         sum(p.numel() for p in net.parameters()),
         tuple(getattr(net, "deltas", ())),
     )
+
+
+def _as_bundled(model: Model, folder: str) -> Model:
+    """The settings as if they named the network that a bundle holds (of an ensemble, one)."""
+    from tessera.nets.bundle import read_facts
+
+    net = read_facts(folder)[0].net
+    known = {"name": "net", "channels": "channels", "options": "net_options"}
+    return model.model_copy(update={known[k]: v for k, v in net.items() if k in known})
 
 
 def together(members: Sequence[Network]) -> Network:

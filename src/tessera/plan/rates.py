@@ -21,6 +21,18 @@ from tessera.plan.work import MIB, Work
 
 PLAN = Path("plan") / "plan.json"
 _OF_TILES = {"simulate_scan", "recon"}  # their benchmarks are named after tiles
+# Rules whose benchmarks lie with another stage, under another name.
+_PLACES = {
+    "assemble_match": ("label", "match"),
+    "assemble_merge": ("label", "assemble_merge"),
+    "assemble_relabel": ("label", "assemble_relabel"),
+    "fragments_finish": ("label", "fragments_finish"),
+    "contacts": ("label", "contacts"),
+    "contacts_merge": ("label", "contacts_merge"),
+    "join": ("label", "join"),
+    "refill": ("predict", "refill"),
+    "train_import": ("train", r"volume_\d+"),
+}
 _LEAST_SHARE = 0.05  # of a job's seconds is work, however long the start is thought to take
 _LEAST_HELD, _MOST_HELD = 0.5, 4.0  # how far measured memory may be from what was thought held
 
@@ -61,8 +73,9 @@ class Job:
 def jobs_of(root: Path, work: Work) -> list[Job]:
     """Return what the benchmarks below a specimen's results say of a rule's jobs."""
     stage, _, step = work.rule.partition("_")
-    parts = [p for p in work.of.split("/") if p] + [step] * (step != "")
-    name = re.compile(re.escape("_".join(parts)) + r"(_\d{4,})?$" if parts else r"[a-z]+$")
+    stage, step = _PLACES.get(work.rule, (stage, step))
+    parts = [re.escape(p) for p in work.of.split("/") if p] + [step] * (step != "")
+    name = re.compile("_".join(parts) + r"(_\d{4,})?$" if parts else r"[a-z]+$")
     paths: Iterable[Path] = sorted((root / stage / "benchmarks").glob("*.tsv"))
     if work.rule in _OF_TILES:
         paths = [p for p in paths if p.stem != "truth"]

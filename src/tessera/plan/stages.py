@@ -18,6 +18,7 @@ import numpy as np
 from tessera import layout
 from tessera.config import Config, Model
 from tessera.plan import work
+from tessera.plan.filling import assemble, fill, refill
 from tessera.plan.network import Network, compute_block, network, together
 from tessera.plan.work import MIB, Work
 
@@ -116,16 +117,32 @@ def works(config: Config, data: Data | None = None) -> list[Work]:
         if model.ensemble:  # all members over the same blocks, one after the other
             nets[name] = together([nets[member] for member in model.ensemble])
     for name, model in config.models.items():
+        if model.volumes:
+            found.append(_volumes(name, model, config))
         found.append(_train(name, model, nets[name], data))
-    for name, model in config.models.items():
-        found += _predict(name, model, nets[name], config, data)
-    pairs = [(n, c) for n, m in config.models.items() for c in config.label.classes]
+    filling = {name for name, model in config.models.items() if model.net == "ffn"}
+    for name in nets:
+        if name in filling:
+            found += fill(name, nets[name], config, data.shape, data.item)
+        else:
+            found += _predict(name, nets[name], config, data)
+    pairs = [
+        (name, kind)
+        for name, model in config.models.items()
+        for kind in config.label.classes
+        if kind in model.classes
+    ]
     for name, kind in pairs:
-        if kind in config.models[name].classes:
-            found += _label(f"{name}/{kind}", len(config.models[name].classes), config, data)
+        labelled = list(_label(f"{name}/{kind}", len(config.models[name].classes), config, data))
+        if name in filling:
+            found += assemble(name, kind, nets[name], config, data.shape, data.item)
+            labelled = labelled[-1:]  # label_finish
+        found += labelled
+    if config.label.assembly.agglomerate:
+        filled = {w.of: w for w in found if w.rule == "predict"}
+        found += [refill(n, filled[n]) for n in sorted(filling & {n for n, _ in pairs})]
     for name, kind in pairs:
-        if kind in config.models[name].classes:
-            found.append(_analyse(f"{name}/{kind}", data))
+        found.append(_analyse(f"{name}/{kind}", data))
     return [*found, *_last(config, data)]
 
 
@@ -248,6 +265,22 @@ def _import(config: Config, data: Data) -> Work:
     )  # fmt: skip
 
 
+def _volumes(name: str, model: Model, config: Config) -> Work:
+    """More volumes to learn from, taken in as the specimen's own is."""
+    from tessera.formats import open_source
+
+    each = []
+    for given in model.volumes:
+        with open_source(given.volume) as source:
+            data = Data((*source.shape,), _ITEM.get(str(np.dtype(source.dtype)), 4))
+            each.append(_import(config, data))
+    return Work(
+        "train_import", len(each), len(each), sum(w.units for w in each), "Mvoxel", name,
+        read=sum(w.read for w in each), written=sum(w.written for w in each),
+        files=sum(w.files for w in each), held=max(w.held for w in each),
+    )  # fmt: skip
+
+
 def _train(name: str, model: Model, net: Network, data: Data) -> Work:
     ranks, patch = 2, model.patch
     if model.net == "ffn":
@@ -275,7 +308,7 @@ def _train(name: str, model: Model, net: Network, data: Data) -> Work:
     )  # fmt: skip
 
 
-def _predict(name: str, model: Model, net: Network, config: Config, data: Data) -> Iterator[Work]:
+def _predict(name: str, net: Network, config: Config, data: Data) -> Iterator[Work]:
     settings, shape = config.predict, data.shape
     channels = net.outputs if settings.output == "probabilities" else 1
     block = compute_block(net, settings, shape)
@@ -285,10 +318,6 @@ def _predict(name: str, model: Model, net: Network, config: Config, data: Data) 
         whole = tuple(-(-w // a) * a for w, a in zip(write, net.align, strict=True))
         read = tuple(w + 2 * h for w, h in zip(whole, net.halo, strict=True))
         gflop += number * net.gflop(read, write)
-    if net.moves:
-        # As if objects filled all of the volume: a move for each step of the field of view.
-        fov = tuple(2 * h + 1 for h in net.halo)
-        gflop = net.gflop(fov) * data.voxels / math.prod(net.moves)
     read_box = math.prod(b + 2 * h for b, h in zip(block, net.halo, strict=True))
     batches = layout.batches(config, settings.batches, settings.block)
     stored = channels * data.voxels * _PROBABILITY

@@ -13,8 +13,20 @@ from tessera.report.results import Results
 
 _STEPS = (
     "truth", "register", "store", "fuse", "import", "local", "merge", "relabel", "finish",
-    "assemble", "agglomerate", "consensus",
 )  # fmt: skip
+# How the benchmarks of other rules end, by the stage in whose folder they lie; longer ones first.
+_ENDS = {
+    "label": {
+        "assemble_merge": "assemble_merge",
+        "assemble_relabel": "assemble_relabel",
+        "fragments_finish": "fragments_finish",
+        "contacts_merge": "contacts_merge",
+        "contacts": "contacts",
+        "match": "assemble_match",
+        "join": "join",
+    },
+    "predict": {"refill": "refill"},
+}
 
 
 @dataclass
@@ -73,7 +85,10 @@ def costs(results: Results) -> list[Cost]:
     found: dict[str, Cost] = {}
     for rule, job in _jobs(results.root):
         found.setdefault(rule, Cost(rule)).add(job)
-    order = ("simulate", "recon", "mosaic", "align", "train", "predict", "label", "analyse")
+    order = (
+        "simulate", "recon", "mosaic", "align", "train", "predict", "label", "assemble",
+        "fragments", "contacts", "refill", "join", "analyse", "evaluate", "report",
+    )  # fmt: skip
     stage = {name: n for n, name in enumerate(order)}
     step = {name: n for n, name in enumerate(_STEPS)}
 
@@ -134,4 +149,9 @@ def rule_of(stage: str, stem: str) -> str:
     last = stem.rsplit("_", 1)[-1]
     if stage == "simulate":
         return "simulate_truth" if stem == "truth" else "simulate_scan"
+    if stage == "train" and re.search(r"_volume_\d+$", stem):
+        return "train_import"
+    for end, rule in _ENDS.get(stage, {}).items():
+        if stem.endswith(f"_{end}"):
+            return rule
     return f"{stage}_{last}" if last in _STEPS else stage
