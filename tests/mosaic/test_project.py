@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 from tessera.cli import main
+from tessera.config import Mosaic
+from tessera.mosaic import project
+from tessera.mosaic.project import stitch
 from tests.mosaic.phantom import Blobs
 
 PIXEL_UM, ANGLES = 2.0, 40
@@ -59,6 +62,34 @@ def test_four_scans_become_one(tmp_path: Path) -> None:
     inner = (slice(None), slice(4, -4), slice(4, -4))
     assert np.corrcoef(wide[inner].ravel(), truth[inner].ravel())[0, 1] >= 0.99
     assert np.abs(wide - truth)[inner].mean() < 0.01
+
+
+def test_a_run_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slabs that are done are not made again, and the file is the same byte for byte."""
+    scans = [write(tmp_path / f"{name}.h5", PLACES[name]) for name in "ab"]
+    whole, again = tmp_path / "whole.h5", tmp_path / "again.h5"
+    stitch(scans, whole, Mosaic(kind="projections"))
+    made: list[str] = []
+    real = project.blend_parts
+
+    def counting(parts, box):  # type: ignore[no-untyped-def]
+        made.append(str(box))
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        return real(parts, box)
+
+    monkeypatch.setattr(project, "blend_parts", counting)
+    with pytest.raises(KeyboardInterrupt):
+        stitch(scans, again, Mosaic(kind="projections"))
+    assert not again.exists()
+    first = made[0]
+    made.clear()
+    made.append("not the second")
+    monkeypatch.setattr(project, "blend_parts", lambda p, b: (made.append(str(b)), real(p, b))[1])
+    stitch(scans, again, Mosaic(kind="projections"))
+    assert len(made) > 1 and first not in made
+    with h5py.File(whole) as one, h5py.File(again) as two:
+        assert np.array_equal(one["exchange/data"][:], two["exchange/data"][:])
 
 
 def test_scans_at_other_angles_are_refused(

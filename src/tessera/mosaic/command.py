@@ -41,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_settings(step)
     step.add_argument("scans", nargs="+", type=Path, help="raw scans, all at the same angles")
     step.add_argument("--out", type=Path, required=True, help="Data Exchange file to write")
+    add_ranks(step)
 
     step = steps.add_parser("import", help="take in a volume that exists")
     add_settings(step)
@@ -76,11 +77,14 @@ def _register(args: argparse.Namespace) -> int:
 
 
 def _project(args: argparse.Namespace) -> int:
+    from tessera.compute import ranks
     from tessera.mosaic.project import stitch
     from tessera.mosaic.register import write_positions
 
-    content = stitch(args.scans, args.out, section(args, Mosaic))
-    write_positions(args.out.with_suffix(".positions.json"), content)
+    comm = ranks.world(args.ranks)
+    content = stitch(args.scans, args.out, section(args, Mosaic), comm)
+    positions = args.out.with_suffix(".positions.json")
+    ranks.root_only(comm, write_positions, positions, content)
     return _judge(content)
 
 

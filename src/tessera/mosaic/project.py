@@ -16,15 +16,18 @@ from typing import Any
 
 import h5py
 import numpy as np
+import xxhash
 
-from tessera.compute.progress import Progress
+from tessera.compute import ranks
 from tessera.config import Mosaic
 from tessera.errors import TesseraError
 from tessera.formats import Scan, open_scan
 from tessera.mosaic.fuse import blend_parts, read_parts
 from tessera.mosaic.register import Place, solve_tiles
 from tessera.mosaic.tile import Tile, to_vector
-from tessera.volume.box import Box, Grid, Triple
+from tessera.volume.box import Block, Box, Grid, Triple
+from tessera.volume.engine import Task, run_batch
+from tessera.volume.record import make_key
 from tessera.volume.store import mirror, write_errors
 
 _LEAST = 1e-4  # transmission below which a pixel is taken as opaque
@@ -77,10 +80,19 @@ class Stack:
         return np.asarray(-np.log(np.clip(share, _LEAST, None)), np.float32)
 
 
-def stitch(paths: Sequence[Path], out: Path, settings: Mosaic) -> dict[str, Any]:
+def stitch(
+    paths: Sequence[Path], out: Path, settings: Mosaic, comm: Any | None = None
+) -> dict[str, Any]:
     """Stitch scans into one Data Exchange file; returns the content of ``positions.json``.
 
-    The file is only written if the gate is passed. Memory is that of a slab of angles and rows.
+    The file is only written if the gate is passed, slab by slab of angles and rows, which is what
+    is in memory. It has its name when it is whole: a run that was killed goes on where it was.
+
+    Args:
+        paths: raw scans, all at the same angles.
+        out: file to write; its record lies in ``<stem>.records`` beside it.
+        settings: how positions are found.
+        comm: mpi4py communicator whose ranks share the slabs, or None.
 
     Raises:
         TesseraError: scans of different shapes, angles or pixels, or without overlap.
@@ -88,9 +100,9 @@ def stitch(paths: Sequence[Path], out: Path, settings: Mosaic) -> dict[str, Any]
     with ExitStack() as stack:
         scans = [stack.enter_context(open_scan(p)) for p in sorted(paths)]
         tiles = _tiles(scans)
-        content = solve_tiles(tiles, settings)
+        content: dict[str, Any] = ranks.root_only(comm, solve_tiles, tiles, settings)
         if content["gate"]["passed"]:
-            _write(out, scans, tiles, content)
+            _write(out, scans, tiles, content, comm)
     return content
 
 
@@ -118,7 +130,9 @@ def _tiles(scans: list[Scan]) -> list[Tile]:
     return tiles
 
 
-def _write(out: Path, scans: list[Scan], tiles: list[Tile], content: dict[str, Any]) -> None:
+def _write(
+    out: Path, scans: list[Scan], tiles: list[Tile], content: dict[str, Any], comm: Any | None
+) -> None:
     shape = Triple(*content["frame"]["shape"])
     places = [
         Place(
@@ -130,20 +144,59 @@ def _write(out: Path, scans: list[Scan], tiles: list[Tile], content: dict[str, A
         )
         for t in content["tiles"]
     ]
+    partial = out.with_name(f".{out.name}")
+    record = out.with_name(f"{out.stem}.records") / "0000.json"
+    key = make_key(tiles=content["tiles"], frame=content["frame"], scans=[_ends(s) for s in scans])
+    ranks.root_only(comm, _begin, partial, record, scans, content, key)
+    with h5py.File(partial) as file:
+        offset = file["exchange/data"].id.get_offset()
+    # The places of all values are fixed: slabs are written past HDF5, so that a file whose writer
+    # was killed is as good as it was, and ranks need no lock.
+    data = np.memmap(partial, np.dtype("<f4"), "r+", offset, tuple(shape))
+
+    def write(block: Block, values: np.ndarray) -> None:
+        data[block.write.slices] = values
+        data.flush()
+
+    grid = Grid.of(shape, (_SLAB[0], _SLAB[1], shape.x))
+    task = Task(
+        read=lambda block: read_parts(tiles, places, block.write),
+        compute=lambda block, parts: np.exp(-blend_parts(parts, block.write)[0]),
+        write=write,
+        files=lambda block: (),
+        name="stitch, slabs",
+    )
+    with write_errors(out):
+        run_batch(task, list(grid), record, key, comm)
+        ranks.root_only(comm, os.replace, partial, out)
+
+
+def _ends(scan: Scan) -> list[Any]:
+    """What tells a scan from another without reading all of it: its middle row."""
+    row = scan.header.rows // 2
+    middle = scan.projections(slice(row, row + 1))
+    return [Path(scan.path).name, list(middle.shape), xxhash.xxh3_128_hexdigest(middle.tobytes())]
+
+
+def _begin(
+    partial: Path, record: Path, scans: list[Scan], content: dict[str, Any], key: str
+) -> None:
+    """Make the file with all but its values, unless it is there under the same key."""
+    if partial.exists():
+        with h5py.File(partial) as file:
+            if file.attrs.get("tessera_key") == key:
+                return
+    shape = tuple(content["frame"]["shape"])
     pixel = content["voxel_um"][1]
     middle = np.array(content["frame"]["origin_um"])[1:] + (np.array(shape[1:]) - 1) / 2 * pixel
-    grid = Grid.of(shape, (_SLAB[0], _SLAB[1], shape.x))
-    bar = Progress("stitch, slabs", len(grid))
-    partial = out.with_name(f".{out.name}")
-    with write_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(partial, "w") as file:
-            chunks = tuple(min(a, b) for a, b in zip((16, 16, shape.x), shape, strict=True))
-            data = file.create_dataset("exchange/data", shape, "f4", chunks=chunks)
-            for block in grid:
-                mean, _ = blend_parts(read_parts(tiles, places, block.write), block.write)
-                data[block.write.slices] = np.exp(-mean)
-                bar.step()
+    with write_errors(partial):
+        record.unlink(missing_ok=True)
+        record.parent.mkdir(parents=True, exist_ok=True)
+        making = partial.with_name(f"{partial.name}.new")
+        with h5py.File(making, "w") as file:
+            kept = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            kept.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+            file.create_dataset("exchange/data", shape, "<f4", dcpl=kept)
             # The beam is divided out already.
             file["exchange/data_white"] = np.ones((1, *shape[1:]), np.float32)
             file["exchange/data_dark"] = np.zeros((1, *shape[1:]), np.float32)
@@ -157,5 +210,5 @@ def _write(out: Path, scans: list[Scan], tiles: list[Tile], content: dict[str, A
             for name, value in lengths.items():
                 file[name] = float(value)
                 file[name].attrs["units"] = "um"
-        os.replace(partial, out)
-    bar.finish()
+            file.attrs["tessera_key"] = key
+        os.replace(making, partial)
