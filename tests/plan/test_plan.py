@@ -18,6 +18,7 @@ import zarr
 
 from tessera import cli
 from tessera.config import parse_config
+from tessera.plan.command import plan
 from tessera.plan.stages import data_of, works
 from tests.workflow.small import REPO, SMALL, environment
 
@@ -136,6 +137,18 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert rules["label_local"]["seconds"] == pytest.approx(1000, rel=0.01)
     assert rules["label_local"]["memory_mib"] == pytest.approx(300, rel=0.01)
     assert rules["label_local"]["source"] == "small"
+
+
+def test_what_cannot_be_tried_here_is_guessed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tomopy", None)
+    settings = SMALL | {"recon": {"backend": "tomopy"}, "models": {}, "label": {"classes": []}}
+    found = {e.work.rule: e for e in plan(parse_config(settings))}
+    assert found["recon"].source == "a guess" and found["mosaic_fuse"].source == "calibration"
+    assert "recon could not be tried here" in capsys.readouterr().err
+    mpixel = found["recon"].work.units
+    assert found["recon"].seconds > 0.5 * mpixel
 
 
 def test_bad_arguments(capsys: pytest.CaptureFixture[str]) -> None:

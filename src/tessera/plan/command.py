@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the table, and what limits would make of it."""
+    if "torch" not in sys.modules:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # rates are of a core; see --gpu-speed
     if (args.config is None) == (args.settings is None):
         raise TesseraError("give a config, or the settings themselves with --settings JSON")
     config = _parsed(args.settings) if args.config is None else read_config(args.config)
