@@ -16,6 +16,7 @@ import os
 import platform
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -43,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     seed = random.SystemRandom().randrange(10**6) if args.seed is None else args.seed
     print(f"seed {seed}", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that its Slurm ends with it
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     began = time.monotonic()
     scratch = Path(tempfile.mkdtemp(prefix="faults-"))
@@ -52,14 +54,15 @@ def main(argv: list[str] | None = None) -> int:
             trials = [trial for trial in trials if args.only in str(trial)]
             finished = undisturbed(scratch / "undisturbed")
             lines: list[dict[str, Any]] = []
-            with ThreadPoolExecutor(_AT_ONCE) as pool:
+            pool = ThreadPoolExecutor(_AT_ONCE)
+            try:
                 waiting = [pool.submit(attempt, trial, finished, scratch) for trial in trials]
                 for one in as_completed(waiting):
                     lines.append(one.result())
-                    if (
-                        not args.only
-                    ):  # now, not at the end: also a run that is cut off has shown much
+                    if not args.only:  # now: also a run that is cut off has shown much
                         write(args.out, seed, lines, time.monotonic() - began, len(trials))
+            finally:  # stopped by hand: those that run now end, no other begins
+                pool.shutdown(cancel_futures=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     good = sum(line["same"] for line in lines)

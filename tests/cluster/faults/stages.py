@@ -64,10 +64,8 @@ BLOCKWISE = tuple(stage for stage in STAGES if stage.records)
 
 def copy_before(stage: Stage, finished: Path, folder: Path) -> None:
     """Copy a finished run as it was before a stage: times, Snakemake's own notes and all."""
-    after = STAGES[STAGES.index(stage) + 1 :]
-    gone = {f"{ROOT}/{made}" for later in after for made in (later.name,)}
-    gone |= {f"{ROOT}/{made}" for made in stage.made}
-    gone |= {f"{ROOT}/{name}" for name in ("analyse", "evaluate", "report")}
+    after = [later.name for later in STAGES[STAGES.index(stage) + 1 :]]
+    gone = {f"{ROOT}/{name}" for name in (*stage.made, *after, "analyse", "evaluate", "report")}
 
     def ignore(place: str, names: list[str]) -> list[str]:
         below = Path(place).relative_to(finished)
