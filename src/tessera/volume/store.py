@@ -155,8 +155,12 @@ class Volume:
             # A reader sees the old file or the new one, never half. One process writes a shard, so
             # the name needs not be another each time, and what a kill leaves is written over.
             partial = file.with_name(f".{file.name}.partial")
-            partial.write_bytes(encoded)
-            os.replace(partial, file)
+            try:
+                partial.write_bytes(encoded)
+                os.replace(partial, file)
+            except OSError:  # a full disk needs the room
+                partial.unlink(missing_ok=True)
+                raise
 
     def _shards(self, box: Box) -> list[Box]:
         """The parts of ``box`` that lie in each of :meth:`shard_files`, in the same order."""
