@@ -23,6 +23,7 @@ from tessera.recon.spread import (
     LANES,
     MARGIN,
     WIDTH,
+    grid_shape,
     kernel_transform,
     runs_of,
     spread,
@@ -86,20 +87,31 @@ class GridderBackend:
         """
         g, rows = self._geometry, sinograms.shape[1]
         out = np.empty((rows, self.columns, self.columns), np.float32)
+        # New memory costs as much as what is done in it: it is kept from batch to batch, and the
+        # transform's second pass takes the place of the spokes.
+        grid = np.empty(grid_shape(g.size), np.complex64)
+        spokes = (*g.spokes.shape, LANES)
+        # Three more columns than are used: rows a power of two apart share lines of the cache.
+        half = (g.size // 2 + 1, self.columns + 3, LANES)
+        work = np.zeros(max(int(np.prod(spokes)), int(np.prod(half))), np.complex64)
+        values = work[: np.prod(spokes)].reshape(spokes)
+        narrow = work[: np.prod(half)].reshape(half)
         with ThreadPoolExecutor(self.threads) as pool:
             for first in range(0, rows, LANES):
                 part = slice(first, min(first + LANES, rows))
-                values = g.spokes.values(sinograms[:, part], axes[part], LANES, pool)
-                grid = spread(values, self._runs, g.step, g.rise, g.beta, g.size, pool)
-                del values
-                self._pictures(fold(grid), out[part], pool)
+                g.spokes.values(sinograms[:, part], axes[part], values, pool)
+                spread(values, self._runs, g.step, g.rise, g.beta, g.size, grid, pool)
+                self._pictures(fold(grid), narrow, out[part], pool)
         return out
 
-    def _pictures(self, half: np.ndarray, out: np.ndarray, pool: Executor) -> None:
-        """Transform the half plane (size // 2 + 1, size, LANES) into slices (rows, y, x)."""
+    def _pictures(
+        self, half: np.ndarray, narrow: np.ndarray, out: np.ndarray, pool: Executor
+    ) -> None:
+        """Transform the half plane (size // 2 + 1, size, LANES) into slices (rows, y, x).
+
+        ``narrow`` holds those of its columns that the slice has, after the first pass.
+        """
         g = self._geometry
-        # Three more columns than are used: rows a power of two apart share lines of the cache.
-        narrow = np.empty((len(half), self.columns + 3, LANES), np.complex64)
 
         def along_x(first: int) -> None:
             rows = slice(first, first + _ROWS)

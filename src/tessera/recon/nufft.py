@@ -49,8 +49,9 @@ class NufftBackend:
         parts = [slice(i, min(i + _LANES, len(out))) for i in range(0, len(out), _LANES)]
 
         def work(part: slice) -> None:
+            values = np.zeros((*self._spokes.shape, _LANES), np.complex64)
             with ThreadPoolExecutor(1) as alone:
-                values = self._spokes.values(sinograms[:, part], axes[part], _LANES, alone)
+                self._spokes.values(sinograms[:, part], axes[part], values, alone)
             self._transform(values, out[part])
 
         with ThreadPoolExecutor(self.threads) as pool:

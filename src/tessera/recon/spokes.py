@@ -59,19 +59,18 @@ class Spokes:
         return len(self.across), len(self.frequency)
 
     def values(
-        self, sinograms: np.ndarray, axes: np.ndarray, lanes: int, pool: Executor
-    ) -> np.ndarray:
-        """Return (angles, points, lanes), complex64, of sinograms (angles, rows, columns).
+        self, sinograms: np.ndarray, axes: np.ndarray, out: np.ndarray, pool: Executor
+    ) -> None:
+        """Write (angles, points, lanes), complex64, of sinograms (angles, rows, columns).
 
         Args:
-            sinograms: line integrals, float32, at most ``lanes`` rows.
+            sinograms: line integrals, float32, at most as many rows as there are lanes.
             axes: (rows,) rotation axis of each row, as a pixel-centre column.
-            lanes: rows that lie side by side; those that are missing are zero.
+            out: rows lie side by side, one a lane; further lanes are left as they are.
             pool: threads that share the angles.
         """
         extension = Extension(sinograms, self.length, self.truncated, axes)
         shift = self._turn(np.asarray(axes, float) + extension.before)
-        out = np.zeros((*self.shape, lanes), np.complex64)
 
         def some(first: int) -> None:
             angles = slice(first, first + _ANGLES)
@@ -80,7 +79,6 @@ class Spokes:
             _side_by_side(spectra, shift, offset, self._turned[angles], out[angles])
 
         list(pool.map(some, range(0, self.shape[0], _ANGLES)))
-        return out
 
     def _turn(self, columns: np.ndarray) -> np.ndarray:
         """Phase (n, points) that moves a projection by some columns."""

@@ -69,6 +69,11 @@ def runs_of(step_x: np.ndarray, step_y: np.ndarray, points: int, size: int) -> R
     return Runs(angle[order], first[order], stop[order], strips)
 
 
+def grid_shape(size: int) -> tuple[int, int, int]:
+    """Rows, columns and lanes of a grid: the half plane with its margins."""
+    return size // 2 + 1 + 2 * MARGIN, size + 2 * MARGIN, LANES
+
+
 def spread(
     values: np.ndarray,
     runs: Runs,
@@ -76,9 +81,10 @@ def spread(
     step_y: np.ndarray,
     beta: float,
     size: int,
+    grid: np.ndarray,
     pool: Executor,
-) -> np.ndarray:
-    """Return the grid (size // 2 + 1 + 2 MARGIN, size + 2 MARGIN, LANES), complex64.
+) -> None:
+    """Fill the grid (:func:`grid_shape`), complex64.
 
     Args:
         values: (angles, points, LANES) complex64.
@@ -86,10 +92,10 @@ def spread(
         step_x, step_y: see :func:`runs_of`.
         beta: shape of the kernel (:func:`kernel`).
         size: see :func:`runs_of`.
+        grid: what it held is overwritten.
         pool: threads that share the strips.
     """
-    shape = (size // 2 + 1 + 2 * MARGIN, size + 2 * MARGIN)
-    grid = np.zeros((shape[0], shape[1] * _FLOATS), np.float32)
+    cells = grid.view(np.float32).reshape(len(grid), -1)
     floats = values.view(np.float32)
     table = _table(beta)
     half = size // 2 + MARGIN
@@ -97,13 +103,16 @@ def spread(
     def strip(number: int) -> None:
         part = slice(runs.strips[number], runs.strips[number + 1])
         _spread(
-            grid, floats, table, runs.angle[part], runs.first[part], runs.stop[part],
+            cells, floats, table, runs.angle[part], runs.first[part], runs.stop[part],
             step_x, step_y, half,
         )  # fmt: skip
 
+    def clear(number: int) -> None:
+        grid[number * _TILE : (number + 1) * _TILE] = 0
+
+    list(pool.map(clear, range(len(runs.strips) - 1)))
     for parity in (0, 1):
         list(pool.map(strip, range(parity, len(runs.strips) - 1, 2)))
-    return grid.view(np.complex64).reshape(*shape, LANES)
 
 
 def kernel(u: np.ndarray, beta: float) -> np.ndarray:

@@ -52,8 +52,9 @@ class TorchBackend:
         with ThreadPoolExecutor(self.threads) as pool, torch.inference_mode():
             for first in range(0, len(out), _LANES):
                 part = slice(first, min(first + _LANES, len(out)))
-                rows = part.stop - part.start
-                values = self._geometry.spokes.values(sinograms[:, part], axes[part], rows, pool)
+                spokes = self._geometry.spokes
+                values = np.empty((*spokes.shape, part.stop - part.start), np.complex64)
+                spokes.values(sinograms[:, part], axes[part], values, pool)
                 out[part] = self._pictures(values)
         return out
 
