@@ -85,12 +85,14 @@ def main() -> None:
         for who in ("tessera", "reference"):
             print(f"{name:<14}{who:<11}" + "".join(f"{one[who][k]:>16.3f}" for k in SHOWN))
     metrics = args.results / "evaluate/metrics.json"
-    curve = {}
+    curve: dict[str, dict[str, float]] = {}
     if metrics.exists():
         for name, score in json.loads(metrics.read_text()).items():
-            if ".curve." in name and name.endswith("voi_sum_both"):
-                curve[name.split(".curve.")[1].rpartition(".")[0]] = score["value"]
-    keep(**{args.name: {"margin_vox": args.margin, **found, "voi_sum_both_over_thresholds": curve}})
+            kind = name.rpartition(".")[2]
+            if ".curve." in name and kind.startswith("voi_sum"):
+                at = name.split(".curve.")[1].rpartition(".")[0]
+                curve.setdefault(kind, {})[at] = score["value"]
+    keep(**{args.name: {"margin_vox": args.margin, **found, "over_thresholds": curve}})
 
 
 if __name__ == "__main__":

@@ -335,7 +335,7 @@ class Fill(Section):
         1, description="a seed this near an object is passed over"
     )
     window_vox: Annotated[int, Field(ge=16)] = Field(
-        64, description="side of the box about a contact in which fragments are filled again"
+        49, description="side of the box about a contact in which fragments are filled again"
     )
     checkpoint_minutes: Positive = Field(10.0, description="between checkpoints of a subvolume")
 
@@ -367,7 +367,7 @@ class Assembly(Section):
     )
     agglomerate: bool = Field(False, description="join fragments that fill each other")
     recovered: Fraction = Field(
-        0.6, description="share of each fragment that the fill from the other must reach"
+        0.4, description="share of each fragment that the fill from the other must reach"
     )
     min_contact_vox: Annotated[int, Field(ge=1)] = Field(
         30, description="faces of voxels that two fragments must share to be tried"

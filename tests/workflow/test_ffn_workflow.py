@@ -51,7 +51,7 @@ FIBRES: dict[str, Any] = {
         "classes": ["neuron"],
         "batches": 1,
         "min_voxels": 1,
-        "assembly": {"agglomerate": True, "min_contact_vox": 4, "min_voxels": 10},
+        "assembly": {"agglomerate": True, "recovered": 0.6, "min_contact_vox": 4, "min_voxels": 10},
     },
     "evaluate": {"bootstrap": 0},
 }

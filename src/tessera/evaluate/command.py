@@ -93,6 +93,8 @@ def main(args: argparse.Namespace) -> int:
             model.settings = _settings_of(args.config, model.name)
     found = evaluate(section(args, Evaluate), args, models)
     for name, one in found.items():
+        if ".curve." in name:
+            continue
         span = "" if one.low is None else f"  [{one.low:.4g}, {one.high:.4g}]"
         print(f"{name:<28} {one.value:.4g} {one.unit}{span}  n={one.n} {one.of}".rstrip())
     return 0
