@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tessera.config import Axis
 from tessera.recon.axis import FoundAxis, find_axis
@@ -38,6 +39,7 @@ def search(
     return find_axis(frames, [s.within(used) for s in found], Axis(**settings), bands)
 
 
+@pytest.mark.slow
 def test_fifty_axes(record_property: object) -> None:
     """Noise, rings, tilt, 180 and 360 degrees: the bars are 0.1 (median) and 0.5, or refused."""
     errors, refused = [], 0

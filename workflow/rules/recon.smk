@@ -12,6 +12,7 @@ rule recon:
         f"{ROOT}/recon/benchmarks/{{tile}}.tsv"
     conda:
         "../../envs/recon.yaml"
+    threads: 1
     resources:
         tasks=1,
         mem_mb=2048,
@@ -21,4 +22,4 @@ rule recon:
         launch=launch,
     shell:
         "{params.launch}tessera recon --settings {params.settings:q} {input} {params.folder} "
-        "--ranks {resources.tasks} > {log} 2>&1"
+        "--threads {threads} --ranks {resources.tasks} > {log} 2>&1"
