@@ -207,7 +207,7 @@ def test_bad_input_is_one_sentence(specimen, small, capsys, changes, said):
         ({"labels": [{"path": "x", "instances_of": "cell"}]}, "none of the classes"),
         ({"classes": ["a", "a"]}, "name one twice"),
         ({"classes": ["a"]}, "nothing to tell apart"),
-        ({"bundle": "a", "weights": "b"}, "comes from weights or from bundle"),
+        ({"net": "ffn", "bundle": "a", "weights": "b"}, "comes from weights or from bundle"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(small, changes, said):
