@@ -63,7 +63,9 @@ def measure(folder: Path, ranks: int, steps: int) -> dict[str, float]:
     env |= {"OMP_NUM_THREADS": "1"}
     if ranks > 1:
         env |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-        call = ["mpiexec", "-n", str(ranks), *call]
+        # As the workflow does: ranks that wait must not take the cores from those that compute.
+        options = ["--oversubscribe", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1"]
+        call = ["mpiexec", *options, "-n", str(ranks), *call]
     subprocess.run(call, env=env, check=True)
     lines: list[dict[str, Any]] = [
         json.loads(line) for line in (out / "curves.jsonl").read_text().splitlines()
