@@ -5,7 +5,8 @@
 Whole commands are timed, their start included: one thread a rank, two ranks on two cores. A run
 that finds all its blocks done is what starting costs; without it is how the work itself scales.
 Memory is the largest peak that any block's record names, on a volume and on one ten times as
-large; blocks are the same. Results in results/scaling.json.
+large; blocks are the same, and enough that all that overlaps has begun. Takes some five minutes on
+two quiet cores. Results in results/scaling.json.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def prediction(folder: Path, shape: tuple[int, int, int]) -> Path:
     return out
 
 
-def scan(folder: Path, rows: int, angles: int = 181, columns: int = 256) -> Path:
+def scan(folder: Path, rows: int, angles: int = 721, columns: int = 256) -> Path:
     """A raw scan of nothing but noise, in the Data Exchange layout."""
     random = np.random.default_rng(0)
     path = folder / f"scan{rows}.h5"
@@ -132,8 +133,8 @@ def main() -> None:
     found: dict[str, Any] = {"bar_speedup": 1.7, "bar_memory_ratio": 1.1}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        work = prediction(folder / "small", (SHARD, 2 * SHARD, 2 * SHARD))
-        tenfold = prediction(folder / "large", (10 * SHARD, 2 * SHARD, 2 * SHARD))
+        work = prediction(folder / "small", (2 * SHARD, 2 * SHARD, 2 * SHARD))
+        tenfold = prediction(folder / "large", (20 * SHARD, 2 * SHARD, 2 * SHARD))
 
         def predict(out: Path) -> Callable[[int], list[str]]:
             return lambda ranks: tessera("predict", "run", str(out), ranks=ranks)
