@@ -141,6 +141,9 @@ def test_flood_filling() -> None:
     assert "w.npz does not exist" in refused(start | {"models": {"n": given}})
     Path("w.npz").touch()
     check_config(parse_config({"specimen": "s", **start, "models": {"n": given}}))
+    wide = given | {"net_options": {"fov": 51, "deltas": 8}}
+    label = {"classes": ["neuron"], "assembly": {"agglomerate": True}}
+    assert "at least 51" in refused(start | {"models": {"n": wide}, "label": label})
     several = given | {"classes": ["background", "neuron", "glia"]}
     assert "objects of one class" in refused(start | {"models": {"n": several}})
     assert "net: ffn" in refused(start | {"models": {"n": given | {"net": "unet3d"}}})

@@ -320,6 +320,11 @@ def _check_fill(name: str, model: Model, config: Config, shape: Shape) -> None:
     given = model.net_options.get("fov", 33)
     fov = (given,) * 3 if isinstance(given, int) else tuple(given)
     fill = config.predict.fill
+    if config.label.assembly.agglomerate and fill.window_vox < max(fov):
+        raise TesseraError(
+            f"predict.fill.window_vox: {fill.window_vox} voxels hold no field of view of "
+            f"models.{name}; make it at least {max(fov)}, and some steps more"
+        )
     counts = make_grid(shape, fill.subvolume, fill.overlap_vox).counts
     for axis, count, size in zip("zyx", counts, fov, strict=True):
         if count > 1 and fill.overlap_vox // 2 < size // 2:
