@@ -6,6 +6,7 @@ cell of the grid: it needs no atomic additions, so the result does not change fr
 
 from __future__ import annotations
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -75,9 +76,16 @@ class TorchBackend:
         number, order = torch.sort(torch.from_numpy(cells.astype(np.int64).ravel()), stable=True)
         height = g.size // 2 + 1 + 2 * MARGIN
         starts = torch.searchsorted(number, torch.arange(height * width + 1))
-        return torch.sparse_csr_tensor(
-            starts, points[order], weights[order], (height * width, len(x)), check_invariants=False
-        ).to(self._device)
+        with warnings.catch_warnings():  # that CSR is new; a product with it is all that is needed
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
+            matrix = torch.sparse_csr_tensor(
+                starts,
+                points[order],
+                weights[order],
+                (height * width, len(x)),
+                check_invariants=False,
+            )
+        return matrix.to(self._device)
 
     def _pictures(self, values: np.ndarray) -> np.ndarray:
         g, lanes = self._geometry, values.shape[2]
