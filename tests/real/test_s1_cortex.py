@@ -24,7 +24,7 @@ pytestmark = [
 
 # Floors against regressions, with room for another machine's rounding: of the whole training, which
 # docs/train.md tells of (fifteen somas: one of them is 0.06 of F1), and of the short one.
-FLOORS = {"soma.dice": (0.74, 0.55), "soma.f1": (0.85, 0.55), "vessel.dice": (0.78, 0.70)}
+FLOORS = {"soma.dice": (0.74, 0.55), "soma.f1": (0.85, 0.55), "vessel.dice": (0.78, 0.60)}
 
 
 @pytest.fixture(scope="module")
