@@ -128,8 +128,8 @@ def _count(stage: StageStatus, path: Path, content: Record, now: float) -> None:
             stage.done += 1
         else:
             stage.failed += 1
-            where = path.parent.parent.name if stage.name == "recon" else path.stem
-            stage.reasons[f"{where}/{entry.block}"] = entry.error
+            tile = f"{path.parent.parent.name}/" if stage.name == "recon" else ""
+            stage.reasons[f"{tile}{path.stem}/{entry.block}"] = entry.error
     try:
         moved = journal_path(path).stat().st_mtime
     except FileNotFoundError:

@@ -79,11 +79,11 @@ class Trial:
             )
 
     def _goals(self) -> list[str]:
-        """The stage's, and the records of those before it: what verify struck is made again."""
-        before = stages.STAGES[: stages.STAGES.index(self.stage)]
+        """The stage's, and the records up to it, as rule all asks: what verify struck is made again."""
+        up_to = stages.STAGES[: stages.STAGES.index(self.stage) + 1]
         needed = [
             str(p.relative_to(self.finished / stages.ROOT))
-            for stage in before
+            for stage in up_to
             for p in stage.record_files(self.finished)
             if p.exists()
         ]
