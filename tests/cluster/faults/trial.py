@@ -79,7 +79,7 @@ class Trial:
             )
 
     def _goals(self) -> list[str]:
-        """The stage's, and the records up to it, as rule all asks: what verify struck is made again."""
+        """The stage's, and all records up to it, as rule all asks: what verify struck is made."""
         up_to = stages.STAGES[: stages.STAGES.index(self.stage) + 1]
         needed = [
             str(p.relative_to(self.finished / stages.ROOT))
