@@ -1,0 +1,1 @@
+"""The sections of ``config.yaml``, one frozen model a stage; read through :mod:`tessera.config`."""
