@@ -90,6 +90,16 @@ def test_distance_is_in_micrometres() -> None:
     assert detect(truth, found, box, (2.0, 1.0, 1.0), 5).partner_of_truth.tolist() == [0]
 
 
+def test_without_a_match_distance_it_is_the_median_radius() -> None:
+    # Balls of radius 3, 3 and 30 voxels; a found one lies 2 voxels, 4 um off, another 8 um.
+    sizes = [round(4 / 3 * np.pi * r**3) for r in (3, 3, 30)]
+    truth = Census(np.arange(3), np.array(sizes), np.array([[9.0, 9, 9], [30, 9, 9], [60, 9, 9]]))
+    found = census((11, 9, 9), (34, 9, 9))
+    result = detect(truth, found, [Box.of((0, 0, 0), (90, 20, 20))], (2.0, 2.0, 2.0), None)
+    assert result.within_um == pytest.approx(6, abs=0.05)
+    assert result.partner_of_truth.tolist() == [0, -1, -1]
+
+
 def test_a_pair_astride_the_boxs_face_is_no_error() -> None:
     truth, found = census((9.8, 5, 5), (20.2, 5, 5)), census((8.9, 5, 5), (19.1, 5, 5))
     # The box holds the first truth but not its partner, and the second partner but not its truth.

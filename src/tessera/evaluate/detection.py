@@ -56,6 +56,7 @@ class Detection:
         distance_um: of each true object to its partner; NaN without one.
         true_counts: which true objects are scored.
         found_counts: which predicted objects are scored.
+        within_um: the match distance.
     """
 
     partner_of_truth: np.ndarray
@@ -63,6 +64,7 @@ class Detection:
     distance_um: np.ndarray
     true_counts: np.ndarray
     found_counts: np.ndarray
+    within_um: float
 
     def units(self) -> np.ndarray:
         """Return one row an object or matched pair that is scored: (true, hit, found, right).
@@ -135,7 +137,7 @@ def detect(
     found: Census,
     boxes: Sequence[Box],
     voxel_um: tuple[float, float, float],
-    within_um: float,
+    within_um: float | None,
     min_voxels: int = 0,
 ) -> Detection:
     """Match found objects with true ones and say which of them are scored.
@@ -145,10 +147,12 @@ def detect(
         found: predicted objects of the whole volume.
         boxes: test boxes; only objects whose centroid lies in one are scored.
         voxel_um: voxel size (z, y, x).
-        within_um: the match distance.
+        within_um: the match distance; None takes :func:`median_radius` of the true objects.
         min_voxels: true objects smaller than this are not counted as missed.
     """
     size = np.array(voxel_um)
+    if within_um is None:
+        within_um = median_radius(truth.voxels[truth.voxels >= min_voxels], voxel_um)
     partner = match(truth.centroid_vox * size, found.centroid_vox * size, within_um)
     matched = np.flatnonzero(partner >= 0)
     back = np.full(len(found), -1)
@@ -162,7 +166,16 @@ def detect(
         apart,
         inside(truth.centroid_vox, boxes) & (truth.voxels >= min_voxels),
         inside(found.centroid_vox, boxes),
+        within_um,
     )
+
+
+def median_radius(voxels: np.ndarray, voxel_um: tuple[float, float, float]) -> float:
+    """Return the median radius (um) of objects, each as a ball of its volume; 0 for none."""
+    if not len(voxels):
+        return 0.0
+    volume = float(np.median(voxels)) * float(np.prod(voxel_um))
+    return float((3 * volume / (4 * np.pi)) ** (1 / 3))
 
 
 def inside(centroid_vox: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:

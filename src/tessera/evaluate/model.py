@@ -152,6 +152,7 @@ def detection_scores(name: str, match: Detection, draws: int) -> dict[str, Score
         f"{name}.count_error": scores.score(units, scores.count_error_percent, draws, "%", of),
         f"{name}.count_true": Score(true, "objects", true, of=of),
         f"{name}.count_found": Score(found, "objects", found, of=of),
+        f"{name}.match_distance": Score(match.within_um, "um"),
     }
     if len(apart):
         squares = np.stack([np.ones(len(apart)), apart**2], 1)

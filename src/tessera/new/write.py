@@ -135,9 +135,6 @@ def _models(labels: Sequence[SeenLabels], volume: SeenVolume, device: Device | N
         f"  classes: [{names[1]}] # whose objects get ids and are counted",
         "  min_voxels: 100 # smaller objects are dropped",
         "",
-        "evaluate:",
-        "  match_distance_um: 8.0 # about the radius of an object",
-        "",
     ]
     return lines
 

@@ -20,6 +20,7 @@ _WORDS = {
     "count_true": "True objects",
     "count_found": "Objects found",
     "centroid_rms": "Distance of matched centroids (RMS)",
+    "match_distance": "Match distance of centroids",
     "seam_score": "Seam score (1: no block shows)",
     "coverage": "Coverage of the true foreground",
     "voi_split_both": "Variation of information, split",

@@ -91,7 +91,11 @@ class Analyse(Section):
 class Evaluate(Section):
     """Scores against truth, on boxes that training never saw."""
 
-    match_distance_um: Positive = Field(8.0, description="centroids this near are one detection")
+    match_distance_um: Positive | None = Field(
+        None,
+        description="centroids this near are one detection; None: the median radius of the true "
+        "objects, as balls of their volume",
+    )
     bootstrap: Annotated[int, Field(ge=0)] = 1000
     truth: tuple[LabelSource, ...] = Field((), description="empty: the model's own labels")
 
