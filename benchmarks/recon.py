@@ -193,7 +193,7 @@ def job(angles: int, rows: int, columns: int, threads: int) -> dict[str, Any]:
             "    return run\n"
             "for name in ('_compute', '_read'):\n"
             "    setattr(tile.Slabs, name, timed(name, getattr(tile.Slabs, name)))\n"
-            "for name in ('line_integrals', 'remove_stripes'):\n"
+            "for name in ('transmission', 'to_integrals', 'remove_stripes'):\n"
             "    setattr(slab, name, timed(name, getattr(slab, name)))\n"
             "began = time.perf_counter()\n"
             "code = main(sys.argv[1:])\n"
@@ -213,7 +213,7 @@ def job(angles: int, rows: int, columns: int, threads: int) -> dict[str, Any]:
         "peak_gib": measured["peak_gib"],
         # Reading the next slab and writing the last one go on beside it.
         "share_computing": measured["_compute"] / measured["all"],
-        "share_correcting": measured["line_integrals"] / measured["all"],
+        "share_correcting": (measured["transmission"] + measured["to_integrals"]) / measured["all"],
         "share_stripes": measured["remove_stripes"] / measured["all"],
         "seconds_reading": measured["_read"],
     }

@@ -83,7 +83,7 @@ def test_gridding_is_the_transform_that_it_approximates(
     axes = columns / 2 + rng.uniform(-3, 3, 11)
     settings = Recon(backend=name, roi_extend=False, filter="hann")  # type: ignore[arg-type]
     mine = make_backend(settings, theta, columns)(sinograms, axes)
-    theirs = NufftBackend(theta, columns, "hann", False)(sinograms, axes)
+    theirs = NufftBackend(settings, theta, columns)(sinograms, axes)
     assert np.sqrt(np.mean((mine - theirs) ** 2) / np.mean(theirs**2)) < 1.5e-3
 
 

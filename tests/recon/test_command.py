@@ -157,6 +157,17 @@ def test_bad_input_is_one_sentence(
     assert sentence in said_once(capsys)
 
 
+def test_a_bad_frame_far_into_the_scan_has_its_own_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The axis is looked for in runs of frames from both ends: the second does not begin at 0."""
+    scan = write(tmp_path / "scan.h5", one_disc(np.full(3, 46.2)))
+    with h5py.File(scan, "a") as file:
+        file["exchange/data"][ANGLES - 2] = 0
+    assert run(scan, tmp_path / "tile") == 2
+    assert f"projection {ANGLES - 2} is all zero" in said_once(capsys)
+
+
 @pytest.mark.parametrize("pixel", [0.0, -1.0])
 def test_a_pixel_of_nothing(pixel: float, capsys: pytest.CaptureFixture[str]) -> None:
     given = json.dumps({"pixel_um": pixel})

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tessera.config import Axis, Recon, Rings
 from tessera.errors import TesseraError
 from tessera.recon.axis import FoundAxis, find_axis
-from tessera.recon.correct import line_integrals
+from tessera.recon.correct import to_integrals, transmission
 from tessera.recon.extend import Extension
 from tessera.recon.filters import response
 from tessera.recon.prepare import bands_of
@@ -101,7 +101,7 @@ def test_counts_become_integrals() -> None:
     counts, flats, darks, true = frames()
     counts[7, 2, 5] = 65535  # a zinger
     counts[:, 1, 9] = flats[:, 1, 9] = 100  # a dead pixel
-    raw = line_integrals(counts, flats, darks, np.zeros(5), OFF, "scan.h5")
+    raw = to_integrals(transmission(counts, flats, darks, np.zeros(5), OFF, "scan.h5"))
     good = np.ones(true.shape, bool)
     good[7, 2, 5] = good[:, 1, 9] = False
     assert np.abs(raw - true)[good].max() < 2e-3
@@ -115,7 +115,8 @@ def test_flats_follow_the_beam_in_time() -> None:
     counts = np.rint(100 + (counts - 100.0) * fading).astype(np.uint16)
     late = np.rint(100 + (flats - 100.0) * 0.8).astype(np.uint16)
     times = np.repeat([0.0, 1.0], 5)
-    raw = line_integrals(counts, np.concatenate([flats, late]), darks, times, OFF, "scan.h5")
+    seen = transmission(counts, np.concatenate([flats, late]), darks, times, OFF, "scan.h5")
+    raw = to_integrals(seen)
     assert np.abs(raw - true).max() < 3e-3
 
 
@@ -150,7 +151,7 @@ def test_sorting_is_what_algotom_does(angles: int, columns: int, size: int, seed
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        ("nan", "projection 3 holds NaN"),
+        ("nan", "projection 3 holds values that are not numbers"),
         ("zero", "projection 3 is all zero"),
         ("exchanged", "no brighter than the darks"),
         ("saturated", "saturated"),
@@ -171,4 +172,4 @@ def test_bad_frames_are_named(spoil: str, said: str) -> None:
     else:
         flats[:, 2] = 100
     with pytest.raises(TesseraError, match=said):
-        line_integrals(counts, flats, darks, np.zeros(len(flats)), OFF, "scan.h5")
+        transmission(counts, flats, darks, np.zeros(len(flats)), OFF, "scan.h5")

@@ -186,7 +186,7 @@ class _Bench:
 
     def _recon(self, work: Work) -> float:
         from tessera.recon.backends import make_backend
-        from tessera.recon.correct import line_integrals
+        from tessera.recon.correct import to_integrals, transmission
         from tessera.recon.stripes import remove_stripes
 
         angles, rows, columns, _ = max(self.data.tiles)
@@ -198,8 +198,9 @@ class _Bench:
         made = make_backend(settings, np.linspace(0, 180, angles, False), columns, 1)
 
         def slab() -> None:
-            raw = line_integrals(counts, flats, darks, np.zeros(2), settings, "calibration")
-            made(remove_stripes(raw, settings.rings), np.full(rows, (columns - 1) / 2))
+            seen = transmission(counts, flats, darks, np.zeros(2), settings, "calibration")
+            clean = remove_stripes(to_integrals(seen), settings.rings)
+            made(clean, np.full(rows, (columns - 1) / 2))
 
         took = _time(slab) + self.writing(self.noise) * rows * columns**2 / _SIDE**3
         return took / (angles * rows * columns / 1e6)

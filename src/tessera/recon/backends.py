@@ -1,26 +1,53 @@
 """One interface to all reconstructions: sinograms in, slices of the true scale out.
 
 ``gridder`` is the default: on a CPU it is the fastest. ``finufft`` is its independent peer,
-``torch`` the same method on a GPU, ``tomopy`` gridrec, ``sirt`` and ``cgls`` are iterative.
+``torch`` the same method on a GPU, ``tomopy`` gridrec, ``sirt`` and ``cgls`` are iterative. A
+backend is one file and one line here; its library is loaded when it is asked for.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import importlib
+from abc import ABC, abstractmethod
 
 import numpy as np
 
 from tessera.config import Recon
-from tessera.errors import TesseraError
+
+# name in the config -> "module:class"
+BACKENDS = {
+    "gridder": "tessera.recon.gridder:GridderBackend",
+    "finufft": "tessera.recon.nufft:NufftBackend",
+    "torch": "tessera.recon.torchgrid:TorchBackend",
+    "tomopy": "tessera.recon.gridrec:GridrecBackend",
+    "sirt": "tessera.recon.iterative:AstraBackend",
+    "cgls": "tessera.recon.iterative:AstraBackend",
+}
 
 
-class Backend(Protocol):
-    """A reconstruction of one scan's geometry.
+class Backend(ABC):
+    """A reconstruction of one scan's geometry: the contract of all backends.
 
     A uniform disc of 1 a pixel reads 1.00 in all of them, the rotation axis is at the middle of the
-    slice, and a point (y, x) relative to it falls on column ``axis + x cos + y sin``.
+    slice, and a point (y, x) relative to it falls on column ``axis + x cos + y sin``. What a slice
+    is depends neither on the rows beside it nor on the number of threads.
+
+    Args:
+        settings: filter, iterations, and whether the specimen may be wider than the detector.
+        angles_deg: (angles,) over 180 or 360 degrees, evenly spaced.
+        columns: slices are columns x columns.
+        threads: of this process.
+
+    Raises:
+        TesseraError: it is not installed here, or cannot do what the settings ask.
     """
 
+    def __init__(
+        self, settings: Recon, angles_deg: np.ndarray, columns: int, threads: int = 1
+    ) -> None:
+        self.columns, self.threads = columns, max(1, threads)
+
+    @abstractmethod
     def __call__(self, sinograms: np.ndarray, axes: np.ndarray) -> np.ndarray:
         """Return slices (rows, y, x), float32, per pixel, of sinograms (angles, rows, columns).
 
@@ -33,39 +60,8 @@ class Backend(Protocol):
 def make_backend(
     settings: Recon, angles_deg: np.ndarray, columns: int, threads: int = 1
 ) -> Backend:
-    """Return the backend that the settings name.
-
-    Args:
-        settings: backend, filter, and whether the specimen may be wider than the detector.
-        angles_deg: (angles,) over 180 or 360 degrees.
-        columns: slices are columns x columns.
-        threads: of this process.
-
-    Raises:
-        TesseraError: it is not installed here, or cannot do what the settings ask.
-    """
-    name, truncated = settings.backend, settings.roi_extend
-    if name in ("sirt", "cgls"):
-        if settings.axis.half_acquisition:
-            raise TesseraError(
-                f"recon.backend: {name} cannot do half acquisition, whose projections are "
-                "weighted; use backend: gridder"
-            )
-        from tessera.recon.iterative import AstraBackend
-
-        return AstraBackend(angles_deg, columns, truncated, name, settings.iterations)
-    if name == "tomopy":
-        from tessera.recon.gridrec import GridrecBackend
-
-        return GridrecBackend(angles_deg, columns, settings.filter, truncated, threads)
-    if name == "finufft":
-        from tessera.recon.nufft import NufftBackend
-
-        return NufftBackend(angles_deg, columns, settings.filter, truncated, threads)
-    if name == "torch":
-        from tessera.recon.torchgrid import TorchBackend
-
-        return TorchBackend(angles_deg, columns, settings.filter, truncated, threads)
-    from tessera.recon.gridder import GridderBackend
-
-    return GridderBackend(angles_deg, columns, settings.filter, truncated, threads)
+    """Return the backend that the settings name; arguments and errors are :class:`Backend`'s."""
+    module, kind = BACKENDS[settings.backend].split(":")
+    made = getattr(importlib.import_module(module), kind)(settings, angles_deg, columns, threads)
+    assert isinstance(made, Backend)
+    return made

@@ -39,7 +39,8 @@ def main(args: argparse.Namespace) -> int:
 
     settings = section(args, Recon)
     if args.candidates is not None:
-        print(try_axes(args.scan, args.out, settings, candidates(args.candidates), args.row))
+        columns = candidates(args.candidates)
+        print(try_axes(args.scan, args.out, settings, columns, args.row, args.threads))
         return 0
     comm = ranks.world(args.ranks)
     reconstruct(args.scan, args.out, settings, comm, args.threads)
@@ -66,17 +67,26 @@ def candidates(given: str) -> list[float]:
 
 
 def try_axes(
-    path: Path, out: Path, settings: Recon, columns: list[float], row: int | None = None
+    path: Path,
+    out: Path,
+    settings: Recon,
+    columns: list[float],
+    row: int | None = None,
+    threads: int = 1,
 ) -> Path:
     """Write a labelled strip of candidate axes below ``out``; returns its path."""
     from tessera.formats import open_scan
     from tessera.formats.scan import angles_of, pixel_of
+    from tessera.recon.backends import make_backend
     from tessera.recon.strip import write_strip
+    from tessera.recon.tile import slice_columns
 
     with open_scan(path) as scan:
         angles = angles_of(scan, settings.angles_deg)
         pixel = pixel_of(scan.header, settings.pixel_um, path)
-        write_strip(scan, angles, settings, pixel, columns, out / "axis.png", row)
+        side = slice_columns(scan.header.columns, settings)
+        backend = make_backend(settings, angles, side, threads)
+        write_strip(scan, settings, backend, pixel, columns, out / "axis.png", row)
     return out / "axis.png"
 
 
@@ -105,20 +115,21 @@ def reconstruct(
             check_turn(angles, str(path))
         pixel = pixel_of(scan.header, settings.pixel_um, path)
         axis = ranks.root_only(comm, axis_of, scan, angles, settings)
-        one = make_backend(settings, angles, slice_columns(scan.header.columns, settings))
-        qc = ranks.root_only(comm, pictures, scan, axis, settings, one, pixel)
+        side = slice_columns(scan.header.columns, settings)
+        backend = make_backend(settings, angles, side, threads)
+        qc = ranks.root_only(comm, pictures, scan, axis, settings, backend, pixel)
         ranks.root_only(comm, _write_axis, out, axis, qc)
         if axis.how == "found" and axis.confidence < settings.axis.min_confidence:
             shown = candidates_of(axis, scan.header.columns)
             ranks.root_only(
-                comm, write_strip, scan, angles, settings, pixel, shown, out / "axis.png"
+                comm, write_strip, scan, settings, backend, pixel, shown, out / "axis.png"
             )
             raise TesseraError(
                 f"{path}: the rotation axis is not to be trusted ({axis.column:.2f}, confidence "
                 f"{axis.confidence:.2f}); look at the candidates in {out / 'axis.png'} and give "
                 "recon.axis.column"
             )
-        slabs = Slabs(scan, angles, axis, settings, out / "tile.zarr", threads)
+        slabs = Slabs(scan, axis, settings, backend, out / "tile.zarr")
         key = make_key(
             settings=settings.model_dump(mode="json"),
             scan=_content(path),

@@ -14,12 +14,12 @@ Arrays are (angles, rows, columns). All but the fourth treat each row alone.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 
 from tessera.config import Recon
 from tessera.errors import TesseraError
+from tessera.formats.sample import check_projections
 
 _DEAD = 0.02  # of the median flat: below it a pixel sees nothing
 _ZINGER = 0.25  # of the local transmission: above it no absorption can be
@@ -34,6 +34,7 @@ def transmission(
     settings: Recon,
     where: str,
     times: np.ndarray | None = None,
+    first_frame: int = 0,
     first_row: int = 0,
     threads: int = 1,
 ) -> np.ndarray:
@@ -47,14 +48,15 @@ def transmission(
         where: name of the scan, for what is said of bad data.
         times: (angles,) when each projection was taken, on the scale of ``flat_times``; None:
             evenly, from 0 to 1. Neighbours in ``counts`` are neighbours in time.
-        first_row: the detector's number of the first row.
+        first_frame, first_row: the scan's number of the first projection, the detector's of the
+            first row.
         threads: that share the rows.
 
     Raises:
         TesseraError: projections with NaN, infinite or only zero counts; flats no brighter than
             darks; a row in which no pixel works.
     """
-    _check_counts(counts, where)
+    check_projections(counts, where, first_frame)
     dark = np.median(darks, axis=0).astype(np.float32)
     beam = _beam(flats, flat_times, dark, where)
     dead = np.zeros(dark.shape, bool)
@@ -87,27 +89,6 @@ def to_integrals(seen: np.ndarray) -> np.ndarray:
     np.maximum(seen, _FLOOR, out=seen)
     np.log(seen, out=seen)
     return np.negative(seen, out=seen)
-
-
-def line_integrals(*given: Any, **named: Any) -> np.ndarray:
-    """Return line integrals; arguments and errors are those of :func:`transmission`."""
-    return to_integrals(transmission(*given, **named))
-
-
-def _check_counts(counts: np.ndarray, where: str) -> None:
-    if counts.dtype.kind == "f":
-        bad = ~np.isfinite(counts).all(axis=(1, 2))
-        if bad.any():
-            raise TesseraError(
-                f"{where}: projection {int(np.argmax(bad))} holds NaN or infinite values; repair "
-                "or remove that frame"
-            )
-    dark = ~counts.any(axis=(1, 2))
-    if dark.any():
-        raise TesseraError(
-            f"{where}: projection {int(np.argmax(dark))} is all zero; the frame was dropped: "
-            "remove it and its angle"
-        )
 
 
 def _beam(flats: np.ndarray, times: np.ndarray, dark: np.ndarray, where: str) -> np.ndarray:

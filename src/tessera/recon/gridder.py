@@ -18,6 +18,8 @@ import numba
 import numpy as np
 import scipy.fft
 
+from tessera.config import Recon
+from tessera.recon.backends import Backend
 from tessera.recon.spokes import Spokes
 from tessera.recon.spread import (
     LANES,
@@ -63,28 +65,17 @@ class Geometry:
         self.places = places % size
 
 
-class GridderBackend:
-    """Reconstruct slabs of rows of one scan; arguments as for :class:`Spokes`, and threads."""
+class GridderBackend(Backend):
+    """Filtered backprojection by gridding, eight slices at a time."""
 
     def __init__(
-        self,
-        angles_deg: np.ndarray,
-        columns: int,
-        filter_name: str,
-        truncated: bool,
-        threads: int = 1,
+        self, settings: Recon, angles_deg: np.ndarray, columns: int, threads: int = 1
     ) -> None:
-        self.columns, self.threads = columns, max(1, threads)
-        self._geometry = g = Geometry(angles_deg, columns, filter_name, truncated)
+        super().__init__(settings, angles_deg, columns, threads)
+        self._geometry = g = Geometry(angles_deg, columns, settings.filter, settings.roi_extend)
         self._runs = runs_of(g.step, g.rise, g.spokes.shape[1], g.size)
 
     def __call__(self, sinograms: np.ndarray, axes: np.ndarray) -> np.ndarray:
-        """Return slices (rows, y, x), per pixel, of sinograms (angles, rows, columns).
-
-        Args:
-            sinograms: line integrals, float32.
-            axes: (rows,) rotation axis of each row, as a pixel-centre column.
-        """
         g, rows = self._geometry, sinograms.shape[1]
         out = np.empty((rows, self.columns, self.columns), np.float32)
         # New memory costs as much as what is done in it: it is kept from batch to batch, and the

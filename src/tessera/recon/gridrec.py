@@ -10,24 +10,22 @@ from __future__ import annotations
 
 import numpy as np
 
+from tessera.config import Recon
 from tessera.errors import TesseraError
+from tessera.recon.backends import Backend
 from tessera.recon.extend import Extension
 
 _NAMES = {"ramp": "ramlak", "none": "none", "shepp": "shepp", "parzen": "parzen"}
 _NAMES |= {"cosine": "cosine", "hann": "hann", "hamming": "hamming"}
 
 
-class GridrecBackend:
-    """Reconstruct slabs of rows with tomopy; arguments as for the default backend."""
+class GridrecBackend(Backend):
+    """Filtered backprojection by tomopy's gridrec, a pair of rows at a time."""
 
     def __init__(
-        self,
-        angles_deg: np.ndarray,
-        columns: int,
-        filter_name: str,
-        truncated: bool,
-        threads: int = 1,
+        self, settings: Recon, angles_deg: np.ndarray, columns: int, threads: int = 1
     ) -> None:
+        super().__init__(settings, angles_deg, columns, threads)
         try:
             import tomopy
         except ImportError:
@@ -37,9 +35,9 @@ class GridrecBackend:
             ) from None
         self._tomopy = tomopy
         self._theta = np.deg2rad(angles_deg)
-        self.columns, self.truncated, self.threads = columns, truncated, threads
-        self.length = (3 if truncated else 2) * columns
-        self._filter = _NAMES[filter_name]
+        self.truncated = settings.roi_extend
+        self.length = (3 if self.truncated else 2) * columns
+        self._filter = _NAMES[settings.filter]
         self._scale = 1.0
         self._scale = self._measured_scale()
 
@@ -55,7 +53,6 @@ class GridrecBackend:
         return float(1 / made[np.hypot(y, x) < 0.5 * radius].mean())
 
     def __call__(self, sinograms: np.ndarray, axes: np.ndarray) -> np.ndarray:
-        """Return slices (rows, y, x), per pixel, of sinograms (angles, rows, columns)."""
         extension = Extension(sinograms, self.length, self.truncated, np.asarray(axes))
         padded = extension.padded()
         out = np.empty((sinograms.shape[1], self.columns, self.columns), np.float32)

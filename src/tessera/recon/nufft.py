@@ -12,25 +12,22 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from tessera.config import Recon
+from tessera.recon.backends import Backend
 from tessera.recon.spokes import Spokes
 
 _EPS = 1e-4
 _LANES = 8  # slices of one transform
 
 
-class NufftBackend:
-    """Reconstruct slabs of rows of one scan; arguments as for :class:`Spokes`, and threads."""
+class NufftBackend(Backend):
+    """Filtered backprojection by finufft; threads share the parts of a slab."""
 
     def __init__(
-        self,
-        angles_deg: np.ndarray,
-        columns: int,
-        filter_name: str,
-        truncated: bool,
-        threads: int = 1,
+        self, settings: Recon, angles_deg: np.ndarray, columns: int, threads: int = 1
     ) -> None:
-        self.columns, self.threads = columns, max(1, threads)
-        self._spokes = Spokes(angles_deg, columns, filter_name, truncated)
+        super().__init__(settings, angles_deg, columns, threads)
+        self._spokes = Spokes(angles_deg, columns, settings.filter, settings.roi_extend)
         along, across = (
             2 * np.pi * np.outer(direction, self._spokes.frequency).astype(np.float32).ravel()
             for direction in (self._spokes.along, self._spokes.across)
@@ -39,12 +36,6 @@ class NufftBackend:
         self._y, self._x = np.concatenate([along, -along]), np.concatenate([across, -across])
 
     def __call__(self, sinograms: np.ndarray, axes: np.ndarray) -> np.ndarray:
-        """Return slices (rows, y, x), per pixel, of sinograms (angles, rows, columns).
-
-        Args:
-            sinograms: line integrals, float32.
-            axes: (rows,) rotation axis of each row, as a pixel-centre column.
-        """
         out = np.empty((sinograms.shape[1], self.columns, self.columns), np.float32)
         parts = [slice(i, min(i + _LANES, len(out))) for i in range(0, len(out), _LANES)]
 
@@ -62,9 +53,8 @@ class NufftBackend:
         # Loaded here: a machine without it reconstructs by another backend.
         import finufft
 
-        pairs = (
-            _LANES // 2
-        )  # however many are filled: what a slice is does not depend on the others
+        # Of all lanes, however many are filled: no slice depends on how many there are beside it.
+        pairs = _LANES // 2
         points = np.empty((pairs, self._y.size), np.complex64)
         half = self._y.size // 2
         for n in range(pairs):

@@ -15,7 +15,7 @@ from tessera.errors import TesseraError
 from tessera.formats import Scan
 from tessera.recon.axis import FoundAxis, find_axis, given_axis
 from tessera.recon.backends import Backend
-from tessera.recon.correct import line_integrals
+from tessera.recon.correct import to_integrals, transmission
 from tessera.recon.seam import frames_of, seams
 from tessera.recon.slab import Corrections, read_counts
 from tessera.recon.stripes import remove_stripes, ring_score
@@ -73,11 +73,11 @@ def _integrals_at(scan: Scan, used: np.ndarray, rows: slice, settings: Recon) ->
     parts = []
     for run in np.split(used, np.flatnonzero(np.diff(used) > 1) + 1):
         counts = scan.projections(rows, slice(int(run[0]), int(run[-1]) + 1))
-        parts.append(
-            line_integrals(
-                counts, flats, darks, scan.flat_times, settings, scan.path, times=run / last
-            )
-        )
+        seen = transmission(
+            counts, flats, darks, scan.flat_times, settings, scan.path,
+            times=run / last, first_frame=int(run[0]), first_row=rows.start,
+        )  # fmt: skip
+        parts.append(to_integrals(seen))
     return np.concatenate(parts)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from tessera.config import Recon
 from tessera.formats import Scan
-from tessera.recon.correct import line_integrals, to_integrals, transmission
+from tessera.recon.correct import to_integrals, transmission
 from tessera.recon.half import widened
 from tessera.recon.phase import halo_rows, retrieve
 from tessera.recon.stripes import remove_stripes
@@ -67,20 +67,20 @@ class Corrections:
         settings = self._settings
         if settings.phase is None:
             here = slice(counts.wanted.start + part.start, counts.wanted.start + part.stop)
-            return line_integrals(
-                counts.frames[:, here], counts.flats[:, here], counts.darks[:, here],
-                self._flat_times, settings, self._where,
-                first_row=counts.first + here.start, threads=self._threads,
-            )  # fmt: skip
+            return to_integrals(self._transmission(counts, here))
         # All rows are needed at once, and by each part in turn.
         if self._retrieved is None or self._retrieved[0] is not counts:
-            seen = transmission(
-                counts.frames, counts.flats, counts.darks, self._flat_times, settings,
-                self._where, first_row=counts.first, threads=self._threads,
-            )  # fmt: skip
+            seen = self._transmission(counts, slice(0, counts.frames.shape[1]))
             retrieve(seen, settings.phase, self._pixel_um, self._threads)
             self._retrieved = counts, seen[:, counts.wanted]
         return to_integrals(self._retrieved[1][:, part].copy())
+
+    def _transmission(self, counts: Counts, rows: slice) -> np.ndarray:
+        return transmission(
+            counts.frames[:, rows], counts.flats[:, rows], counts.darks[:, rows],
+            self._flat_times, self._settings, self._where,
+            first_row=counts.first + rows.start, threads=self._threads,
+        )  # fmt: skip
 
     def sinograms(self, integrals: np.ndarray, axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return what is reconstructed, and its axes: no stripes, widened in half acquisition."""

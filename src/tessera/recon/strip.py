@@ -15,7 +15,7 @@ from tessera.config import Recon
 from tessera.errors import TesseraError
 from tessera.formats import Scan
 from tessera.recon.axis import FoundAxis
-from tessera.recon.backends import make_backend
+from tessera.recon.backends import Backend
 from tessera.recon.slab import Corrections, read_counts
 from tessera.volume.store import write_errors
 
@@ -41,8 +41,8 @@ def candidates_of(axis: FoundAxis, columns: int) -> list[float]:
 
 def write_strip(
     scan: Scan,
-    angles: np.ndarray,
     settings: Recon,
+    backend: Backend,
     pixel_um: float,
     columns: Sequence[float],
     out: Path,
@@ -52,8 +52,8 @@ def write_strip(
 
     Args:
         scan: an open scan.
-        angles: (angles,) degrees.
-        settings: corrections and backend.
+        settings: corrections.
+        backend: reconstruction of its geometry.
         pixel_um: detector pixel.
         columns: candidates, as pixel-centre columns.
         out: file.
@@ -79,8 +79,7 @@ def write_strip(
     integrals = corrections.integrals(counts, slice(0, 1))
     axes = np.asarray(columns, float)
     shown = corrections.sinograms(np.repeat(integrals, len(axes), axis=1), axes)
-    side = scan.header.columns * (2 if settings.axis.half_acquisition else 1)
-    slices = make_backend(settings, angles, side)(*shown) / np.float32(pixel_um * 1e-4)
+    slices = backend(*shown) / np.float32(pixel_um * 1e-4)
     with write_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         sheet(slices, [f"axis {c:.2f}" for c in axes]).save(out)

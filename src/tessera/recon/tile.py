@@ -11,7 +11,7 @@ from tessera.config import Recon
 from tessera.formats import Scan
 from tessera.formats.scan import pixel_of
 from tessera.recon.axis import FoundAxis
-from tessera.recon.backends import Backend, make_backend
+from tessera.recon.backends import Backend
 from tessera.recon.slab import AT_ONCE, Corrections, Counts, read_counts
 from tessera.volume.box import Block, Grid, Triple
 from tessera.volume.engine import Task
@@ -39,16 +39,23 @@ def slice_columns(columns: int, settings: Recon) -> int:
 
 
 class Slabs:
-    """One scan's blocks: whole slices, :func:`slab_rows` of them, one shard each."""
+    """One scan's blocks: whole slices, :func:`slab_rows` of them, one shard each.
+
+    Args:
+        scan: an open scan.
+        axis: its rotation axis.
+        settings: corrections, rows of a slab.
+        backend: reconstruction of its geometry; the corrections share its threads.
+        path: the tile.
+    """
 
     def __init__(
         self,
         scan: Scan,
-        angles: np.ndarray,
         axis: FoundAxis,
         settings: Recon,
+        backend: Backend,
         path: Path,
-        threads: int,
     ) -> None:
         self.scan, self.axis, self.settings, self.path = scan, axis, settings, path
         header = scan.header
@@ -67,9 +74,8 @@ class Slabs:
             origin_um=self._origin(),
         )
         self.grid = Grid.of(self.shape, (slab, width, width))
-        self._angles, self._threads = angles, threads
-        self._reconstruct: Backend | None = None
-        self._corrections = Corrections(scan, settings, pixel, threads)
+        self._reconstruct = backend
+        self._corrections = Corrections(scan, settings, pixel, backend.threads)
 
     def _origin(self) -> tuple[float, float, float]:
         """Place of voxel (0, 0, 0), from the nominal stage position."""
@@ -116,10 +122,6 @@ class Slabs:
         return read_counts(self.scan, self._rows(block), self.settings, self.pixel_um)
 
     def _compute(self, block: Block, counts: Counts) -> np.ndarray:
-        if self._reconstruct is None:
-            self._reconstruct = make_backend(
-                self.settings, self._angles, self.shape.x, self._threads
-            )
         rows = self._rows(block)
         middle = (self.shape.z - 1) / 2
         axes = self.axis.columns(np.arange(rows.start, rows.stop), middle, self.settings.axis.tilt)

@@ -13,25 +13,22 @@ import numpy as np
 import torch
 
 from tessera.compute import device
+from tessera.config import Recon
+from tessera.recon.backends import Backend
 from tessera.recon.gridder import Geometry
 from tessera.recon.spread import MARGIN, WIDTH, kernel
 
 _LANES = 16  # slices at a time
 
 
-class TorchBackend:
-    """Reconstruct slabs of rows of one scan; arguments as for :class:`Spokes`, and threads."""
+class TorchBackend(Backend):
+    """Filtered backprojection by gridding, as a sparse product."""
 
     def __init__(
-        self,
-        angles_deg: np.ndarray,
-        columns: int,
-        filter_name: str,
-        truncated: bool,
-        threads: int = 1,
+        self, settings: Recon, angles_deg: np.ndarray, columns: int, threads: int = 1
     ) -> None:
-        self.columns, self.threads = columns, max(1, threads)
-        self._geometry = Geometry(angles_deg, columns, filter_name, truncated)
+        super().__init__(settings, angles_deg, columns, threads)
+        self._geometry = Geometry(angles_deg, columns, settings.filter, settings.roi_extend)
         self._device = device.choose("fp32").device
         if self._device.type == "cpu":
             torch.set_num_threads(self.threads)
@@ -43,12 +40,6 @@ class TorchBackend:
         self._mirrored = torch.from_numpy(-np.arange(g.size) % g.size).to(self._device)
 
     def __call__(self, sinograms: np.ndarray, axes: np.ndarray) -> np.ndarray:
-        """Return slices (rows, y, x), per pixel, of sinograms (angles, rows, columns).
-
-        Args:
-            sinograms: line integrals, float32.
-            axes: (rows,) rotation axis of each row, as a pixel-centre column.
-        """
         out = np.empty((sinograms.shape[1], self.columns, self.columns), np.float32)
         with ThreadPoolExecutor(self.threads) as pool, torch.inference_mode():
             for first in range(0, len(out), _LANES):
