@@ -13,7 +13,9 @@ from PIL import Image
 
 from tessera.cli import main
 from tessera.config import Recon, section_json
+from tessera.recon.axis import FoundAxis
 from tessera.recon.command import candidates
+from tessera.recon.strip import candidates_of
 from tessera.volume.box import Box
 from tessera.volume.store import open_volume
 from tests.recon.phantom import disc, discs, radii
@@ -104,6 +106,24 @@ def test_an_axis_that_cannot_be_found_leaves_a_picture(
     assert str(out / "axis.png") in said_once(capsys)
     assert min(Image.open(out / "axis.png").size) > 64
     assert not (out / "tile.zarr").exists()
+
+
+def test_the_report_can_show_the_candidates(tmp_path: Path) -> None:
+    """About the true axis the disc's edge is the sharpest, whatever is beside it."""
+    axes = np.full(3, 46.2)
+    scan = write(tmp_path / "scan.h5", one_disc(axes) + 0.01 * texture(axes))
+    assert run(scan, tmp_path / "tile") == 0
+    with np.load(tmp_path / "tile/qc.npz") as quality:
+        sheet = quality["axis_candidates"].astype(float)
+    found = json.loads((tmp_path / "tile/axis.json").read_text())
+    shown = candidates_of(FoundAxis(**found), COLUMNS)
+    sharp = []
+    for n in range(len(shown)):
+        y, x = n // 4 * (COLUMNS + 18) + 16, n % 4 * (COLUMNS + 2)
+        part = sheet[y : y + COLUMNS, x : x + COLUMNS]
+        sharp.append(np.sum(np.diff(part, axis=0)[radii(COLUMNS, 0, 0)[1:] < 40] ** 2))
+    assert len(shown) >= 3
+    assert shown[int(np.argmax(sharp))] == pytest.approx(46.2, abs=0.2)
 
 
 def test_candidates_side_by_side(tmp_path: Path) -> None:

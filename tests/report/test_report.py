@@ -103,6 +103,7 @@ def full(tmp_path: Path) -> Path:
             root / f"recon/t{n}/qc.npz",
             **pictures,
             **sinograms,
+            axis_candidates=random.integers(0, 255, (60, 120)).astype(np.uint8),
             profile=random.random(30),
             ring_score=np.array([3.0, 0.2]),
         )
@@ -177,7 +178,15 @@ def test_page_has_every_section_and_needs_no_network(full: Path) -> None:
 
 def test_numbers_of_the_run_stand_on_the_page(full: Path) -> None:
     text = write(full)
-    for wanted in ("0.850 – 0.950", "3 somas", "1 min 20 s", "800 MiB", "t0 – t1", "20.30"):
+    for wanted in (
+        "0.850 – 0.950",
+        "3 somas",
+        "Candidates for the rotation axis",
+        "1 min 20 s",
+        "800 MiB",
+        "t0 – t1",
+        "20.30",
+    ):
         assert wanted in text, wanted
 
 

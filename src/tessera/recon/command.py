@@ -104,7 +104,7 @@ def reconstruct(
     from tessera.recon.backends import make_backend
     from tessera.recon.half import check_turn
     from tessera.recon.prepare import axis_of, pictures
-    from tessera.recon.strip import candidates_of, write_strip
+    from tessera.recon.strip import write_sheet
     from tessera.recon.tile import Slabs, slice_columns
     from tessera.volume.engine import run_batch
     from tessera.volume.record import make_key
@@ -120,10 +120,7 @@ def reconstruct(
         qc = ranks.root_only(comm, pictures, scan, axis, settings, backend, pixel)
         ranks.root_only(comm, _write_axis, out, axis, qc)
         if axis.how == "found" and axis.confidence < settings.axis.min_confidence:
-            shown = candidates_of(axis, scan.header.columns)
-            ranks.root_only(
-                comm, write_strip, scan, settings, backend, pixel, shown, out / "axis.png"
-            )
+            ranks.root_only(comm, write_sheet, qc["axis_candidates"], out / "axis.png")
             raise TesseraError(
                 f"{path}: the rotation axis is not to be trusted ({axis.column:.2f}, confidence "
                 f"{axis.confidence:.2f}); look at the candidates in {out / 'axis.png'} and give "

@@ -46,10 +46,12 @@ def widened(sinograms: np.ndarray, axes: np.ndarray) -> tuple[np.ndarray, np.nda
     """
     angles, rows, columns = sinograms.shape
     out = np.zeros((angles, rows, 2 * columns), np.float32)
-    near_is_left = bool(np.mean(axes) < (columns - 1) / 2)
-    first = columns if near_is_left else 0
-    np.multiply(sinograms, weights(columns, axes), out=out[..., first : first + columns])
-    return out, np.asarray(axes, float) + first
+    axes = np.asarray(axes, float)
+    first = np.where(axes < (columns - 1) / 2, columns, 0)
+    for row, weight in enumerate(weights(columns, axes)):
+        part = slice(first[row], first[row] + columns)
+        np.multiply(sinograms[:, row], weight, out=out[:, row, part])
+    return out, axes + first
 
 
 def weights(columns: int, axes: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from tessera.recon.backends import Backend
 from tessera.recon.correct import to_integrals, transmission
 from tessera.recon.seam import frames_of, seams
 from tessera.recon.slab import Corrections, read_counts
+from tessera.recon.strip import candidates_of, sheet
 from tessera.recon.stripes import remove_stripes, ring_score
 
 _BANDS, _BAND_ROWS = 16, 16  # at most
@@ -101,9 +102,11 @@ def pictures(
     corrections = Corrections(scan, settings, pixel_um)
     raw = corrections.integrals(counts, slice(0, rows.stop - rows.start))
     clean = remove_stripes(raw, settings.rings)
-    one = np.array([axis.column])
-    shown = corrections.sinograms(raw[:, middle : middle + 1], one)
-    made = backend(*shown)[0] / (pixel_um * 1e-4)
+    # Backends do several slices at the price of one; the axis itself is among them.
+    axes = np.array(candidates_of(axis, scan.header.columns))
+    line = np.repeat(raw[:, middle : middle + 1], len(axes), axis=1)
+    slices = backend(*corrections.sinograms(line, axes)) / np.float32(pixel_um * 1e-4)
+    made = slices[int(np.argmin(np.abs(axes - axis.column)))]
     return {
         "flat": _frame(scan.flats, count, scan.header.columns),
         "dark": _frame(scan.darks, count, scan.header.columns),
@@ -112,6 +115,7 @@ def pictures(
         "first_and_mirrored_last": np.stack([clean[0, middle], clean[-1, middle, ::-1]]),
         "row": np.array(count // 2),
         "ring_score": np.array([ring_score(raw), ring_score(clean)]),
+        "axis_candidates": sheet(slices, axes),
         "slice": made,
         "profile": made[len(made) // 2],
     }

@@ -22,17 +22,24 @@ from tessera.volume.store import write_errors
 _SIDE = 384  # pixels of a picture; larger slices are shown by their middle
 _ACROSS = 4
 _LABEL = 16
-_APART = 3.0  # columns between candidates of a failed search
+_BESIDE = 2.0  # columns: so far off, a point is an arc that one sees
+_APART = 3.0  # columns between minima that are shown, and between guesses where there are none
 _MOST = 8
 
 
 def candidates_of(axis: FoundAxis, columns: int) -> list[float]:
-    """Return the columns worth a look: where the search came to rest, and its other minima."""
-    if not axis.candidates:
+    """Return the columns worth a look: the axis, a little beside it, and the search's other minima.
+
+    Args:
+        axis: as it was found, or given.
+        columns: of the detector.
+    """
+    if axis.how == "found" and not axis.candidates:
         return [float(c) for c in (columns - 1) / 2 + _APART * np.arange(-3, 4)]
-    place, cost = np.array(axis.candidates).T
+    beside = [axis.column + d for d in (0, -_BESIDE, _BESIDE)]
+    chosen = [c for c in beside if 0 <= c <= columns - 1]
+    place, cost = np.array(axis.candidates).reshape(-1, 2).T
     inner = np.flatnonzero((cost[1:-1] <= cost[:-2]) & (cost[1:-1] <= cost[2:])) + 1
-    chosen = [axis.column]
     for k in inner[np.argsort(cost[inner], kind="stable")]:
         if all(abs(place[k] - c) >= _APART for c in chosen):
             chosen.append(float(place[k]))
@@ -80,13 +87,16 @@ def write_strip(
     axes = np.asarray(columns, float)
     shown = corrections.sinograms(np.repeat(integrals, len(axes), axis=1), axes)
     slices = backend(*shown) / np.float32(pixel_um * 1e-4)
-    with write_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        sheet(slices, [f"axis {c:.2f}" for c in axes]).save(out)
+    write_sheet(sheet(slices, axes), out)
 
 
-def sheet(slices: np.ndarray, labels: Sequence[str]) -> Image.Image:
-    """Return pictures (n, y, x) in rows of four, each below its label, all in one window."""
+def sheet(slices: np.ndarray, axes: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Return one picture (y, x), uint8, of slices (n, y, x): four a row, in one window of grey.
+
+    Args:
+        slices: their middle is shown.
+        axes: (n,) candidates, with which they are labelled.
+    """
     first = max(0, (slices.shape[1] - _SIDE) // 2)
     part = slices[:, first : first + _SIDE, first : first + _SIDE]
     low, high = np.percentile(part, (0.5, 99.5))
@@ -96,8 +106,15 @@ def sheet(slices: np.ndarray, labels: Sequence[str]) -> Image.Image:
     down = -(-len(grey) // across)
     image = Image.new("L", (across * (side + 2), down * (side + _LABEL + 2)), 255)
     pen = ImageDraw.Draw(image)
-    for n, (picture, label) in enumerate(zip(grey, labels, strict=True)):
+    for n, (picture, axis) in enumerate(zip(grey, axes, strict=True)):
         x, y = n % across * (side + 2), n // across * (side + _LABEL + 2)
-        pen.text((x + 3, y + 2), label, fill=0)
+        pen.text((x + 3, y + 2), f"axis {axis:.2f}", fill=0)
         image.paste(Image.fromarray(picture), (x, y + _LABEL))
-    return image
+    return np.asarray(image)
+
+
+def write_sheet(picture: np.ndarray, out: Path) -> None:
+    """Write a :func:`sheet` as PNG."""
+    with write_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(out)

@@ -39,6 +39,7 @@ def section(results: Results) -> Section:
     out.add(_sinogram(tiles[0], first, "sinogram_raw", "Sinogram as recorded"))
     out.add(_sinogram(tiles[0], first, "sinogram_clean", "Sinogram after correction"))
     out.add(_axis(tiles[0], axes[tiles[0]]))
+    out.add(_candidates(tiles[0], first))
     out.add(_closing(tiles[0], first))
     out.add(_profile(tiles[0], first, pixel))
     out.add(_flat(tiles[0], first))
@@ -99,6 +100,21 @@ def _axis(tile: str, axis: dict[str, Any]) -> Figure | None:
         "that the axis could stand on. One clear minimum is what one wants to see.",
         3,
         "Rotation axis",
+    )
+
+
+def _candidates(tile: str, quality: dict[str, np.ndarray]) -> Figure | None:
+    sheet = quality.get("axis_candidates")
+    if sheet is None:
+        return None
+    body = picture.image(sheet, f"The middle row of {tile} about candidates for the rotation axis")
+    return Figure(
+        body,
+        f"{tile}: one row, reconstructed about the axis that was taken, two columns to either side "
+        "of it, and the other minima of the search. About a wrong axis edges double and points "
+        "become arcs.",
+        6,
+        "Candidates for the rotation axis",
     )
 
 
