@@ -1,43 +1,105 @@
 """Minimal filtering against torch's own convolutions."""
 
-import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
 
-from tessera.nets.ffn import FFN
-from tessera.nets.winograd import Winograd, fits
+from tessera.nets.winograd import convolve, fits, transform
 
-
-def fields(fov, samples=1):
-    random = np.random.default_rng(sum(fov))
-    image = random.normal(0, 1, (samples, 1, *fov))
-    seed = random.normal(-2, 3, (samples, 1, *fov))
-    return torch.from_numpy(np.concatenate([image, seed], 1).astype(np.float32))
+CLOSE = 5e-5  # of results whose spread is about one
+SIZES = st.tuples(*[st.integers(3, 17)] * 3)
 
 
-# Sizes that tiles of 3 fill, overhang by one and by two; one vector of features, and pairs of them.
-@pytest.mark.parametrize(
-    ("features", "depth", "fov"),
-    [(8, 2, (9, 9, 9)), (16, 3, (11, 7, 13)), (24, 2, (7, 15, 9)), (32, 4, (13, 11, 21))],
+def last(x):
+    return x.permute(0, 2, 3, 4, 1)
+
+
+def first(x):
+    return x.permute(0, 4, 1, 2, 3)
+
+
+def random(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    samples=st.integers(1, 3),
+    size=SIZES,
+    inputs=st.sampled_from([8, 16, 24, 64]),
+    outputs=st.sampled_from([8, 16, 24, 40]),
+    pad=st.integers(0, 1),
+    relus=st.tuples(st.booleans(), st.booleans()),
+    biased=st.booleans(),
+    threads=st.integers(1, 3),
 )
-def test_it_is_the_network(features, depth, fov):
-    torch.manual_seed(features)
-    net = FFN(features=features, depth=depth, fov=fov, deltas=1).eval().requires_grad_(False)
-    given = fields(fov, 2)
-    made = Winograd(net)
-    np.testing.assert_allclose(made(given).numpy(), net(given).numpy(), atol=2e-5)
-    np.testing.assert_array_equal(made(given).numpy(), made(given).numpy())
+def test_it_is_the_convolution(samples, size, inputs, outputs, pad, relus, biased, threads):
+    x = random(samples, inputs, *size, seed=1)
+    weight = random(outputs, inputs, 3, 3, 3, seed=2) / (27 * inputs) ** 0.5
+    bias = random(outputs, seed=3) if biased else None
+    relu_in, relu_out = relus
+    wanted = functional.conv3d(torch.relu(x) if relu_in else x, weight, bias, padding=pad)
+    wanted = torch.relu(wanted) if relu_out else wanted
+    made = convolve(
+        last(x), transform(weight), bias, threads, pad=pad, relu_in=relu_in, relu_out=relu_out
+    )
+    torch.testing.assert_close(first(made), wanted, atol=CLOSE, rtol=0)
 
 
-def test_threads_change_no_bit():
-    torch.manual_seed(0)
-    net = FFN(features=16, depth=2, fov=(11, 13, 9), deltas=2).eval().requires_grad_(False)
-    given = fields(net.fov)
-    one = Winograd(net)(given).numpy()
-    for threads in (2, 3, 50):
-        np.testing.assert_array_equal(Winograd(net, threads)(given).numpy(), one)
+def test_wide_maps_and_many_channels():
+    # More tiles along x than a patch holds, more channels than a cache.
+    x = random(1, 72, 5, 4, 130, seed=1)
+    weight = random(64, 72, 3, 3, 3, seed=2) / (27 * 72) ** 0.5
+    made = first(convolve(last(x), transform(weight)))
+    torch.testing.assert_close(made, functional.conv3d(x, weight, padding=1), atol=CLOSE, rtol=0)
 
 
-def test_only_whole_vectors_fit():
-    assert fits(FFN(features=16, depth=1, fov=9, deltas=1))
-    assert not fits(FFN(features=12, depth=1, fov=9, deltas=1))
+def test_several_maps_are_joined_and_added_to():
+    a, b = random(2, 8, 7, 8, 9, seed=1), random(2, 24, 7, 8, 9, seed=2)
+    weight = random(16, 32, 3, 3, 3, seed=3) / 30
+    there = random(2, 16, 7, 8, 9, seed=4)
+    out = last(there).contiguous()
+    made = convolve([last(a), last(b)], transform(weight), out=out, relu_out=True)
+    assert made is out
+    wanted = torch.relu(there + functional.conv3d(torch.cat([a, b], 1), weight, padding=1))
+    torch.testing.assert_close(first(made), wanted, atol=CLOSE, rtol=0)
+
+
+def test_a_part_of_a_map_is_not_copied_wrongly():
+    whole = random(1, 12, 11, 13, 16, seed=1)
+    weight = random(8, 16, 3, 3, 3, seed=2) / 20
+    part = whole[:, 2:9, 3:, 1:-2]
+    made = convolve(part, transform(weight), pad=0)
+    wanted = functional.conv3d(first(part), weight)
+    torch.testing.assert_close(first(made), wanted, atol=CLOSE, rtol=0)
+
+
+def test_threads_samples_and_calls_change_no_bit():
+    x = random(3, 16, 11, 13, 40, seed=1)
+    kernel = transform(random(32, 16, 3, 3, 3, seed=2))
+    one = convolve(last(x), kernel)
+    for threads in (1, 2, 3, 50):
+        assert torch.equal(convolve(last(x), kernel, threads=threads), one)
+    assert torch.equal(convolve(last(x[1:2]), kernel, threads=2), one[1:2])
+
+
+def test_what_is_not_a_number_is_seen():
+    x = torch.zeros(1, 3, 3, 3, 8)
+    x[0, 1, 1, 1, 0] = torch.nan
+    kernel = transform(random(8, 8, 3, 3, 3))
+    assert convolve(x, kernel, relu_in=True, relu_out=True).isnan().any()
+
+
+@pytest.mark.parametrize(
+    ("shape", "does"),
+    [
+        ((16, 8, 3, 3, 3), True),
+        ((12, 8, 3, 3, 3), False),
+        ((8, 1, 3, 3, 3), False),
+        ((8, 8, 1, 3, 3), False),
+    ],
+)
+def test_only_whole_vectors_of_cubes_fit(shape, does):
+    assert fits(torch.zeros(shape)) is does

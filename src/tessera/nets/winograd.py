@@ -1,124 +1,168 @@
-"""A flood-filling network in fp32 on a CPU, by minimal filtering: a sixth of the multiplications.
+"""Convolutions of 3 x 3 x 3 in fp32 on a CPU, by minimal filtering: a sixth of the multiplications.
 
-Convolutions of 3 x 3 x 3 are all that such a network computes. Of each tile of 3 x 3 x 3 results
-along each axis (Winograd's F(3, 3); Lavin 2016, doi:10.1109/CVPR.2016.435)::
+Of each tile of 3 x 3 x 3 results, along each axis (Winograd's F(3, 3); Lavin 2016,
+doi:10.1109/CVPR.2016.435)::
 
     5 inputs  --B-->  5 values,  times the 5 values of the kernel (G),  --A-->  3 results
 
-so 125 products take the place of 729. They are matrix products over the channels, 125 small ones
-a layer, and all else are sums. Rows of tiles go from end to end a few at a time, so what lies
-between stays in the cache.
+so 125 products take the place of 729. They are matrix products over the channels, 125 small ones a
+patch of tiles, and all else are sums.
 
-The results differ from those of plain convolutions by rounding alone (about 2e-5 of a logit after
-24 layers). They are the same for any number of threads: a row of tiles is computed by one thread.
+The results differ from those of plain convolutions by rounding alone (at most about 2e-5 of their
+spread). They are the same for any number of threads and samples: each tile is computed by one
+thread, and its sums have one order; where tiles begin follows the map.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tessera.nets import winograd_code as code
-from tessera.nets.ffn import FFN
 
 KERNEL = np.array(  # G: from 3 taps to 5 values, for the points 0, 1, -1, 2 and infinity
     [[1 / 2, 0, 0], [-1 / 2, -1 / 2, -1 / 2], [-1 / 6, 1 / 6, -1 / 6], [1 / 6, 1 / 3, 2 / 3],
      [0, 0, 1]]
 )  # fmt: skip
+_SCRATCH = 2**16  # values of a plane of a patch: 25 rows of it stay in the cache
 
 
-def fits(net: FFN) -> bool:
-    """True if the network's features fill whole vectors."""
-    features = net.last.in_channels
-    return features % code.LANES == 0
+def fits(weight: Tensor) -> bool:
+    """True if kernels (out, in, z, y, x) are 3 x 3 x 3 and their channels fill whole vectors."""
+    outputs, inputs, *size = weight.shape
+    return size == [3, 3, 3] and outputs % code.LANES == 0 and inputs % code.LANES == 0
 
 
-class Winograd:
-    """A network made ready; call it as the network itself.
+@dataclass(frozen=True)
+class Kernel:
+    """Transformed kernels.
 
-    Args:
-        net: fp32, on the CPU; see :func:`fits`.
-        threads: that share the rows of tiles.
+    Attributes:
+        values: (125, part, inputs, lanes), a part of the outputs in one place.
+        inputs, outputs: channels.
     """
 
-    def __init__(self, net: FFN, threads: int = 1) -> None:
-        self._features = net.last.in_channels
-        self._first = net.first_a
-        layers = [net.first_b]
-        for block in net.blocks:
-            layers += [block.a, block.b]  # type: ignore[list-item]
-        self._kernels = [_transformed(layer.weight) for layer in layers]
-        self._biases = [np.tile(_numpy(layer.bias), net.fov[2]) for layer in layers]
-        self._last = _numpy(net.last.weight).reshape(-1), float(_numpy(net.last.bias)[0])
-        self._fov = net.fov
-        tiles = [-(-n // 3) for n in net.fov]
-        self._rows = tiles[0] * tiles[1]
-        # A border of zeros, and of more zeros where the last tile stands over.
-        padded = (3 * tiles[0] + 2, 3 * tiles[1] + 2, (3 * tiles[2] + 2) * self._features)
-        self._maps = [np.zeros(padded, np.float32) for _ in range(2)]
-        self._threads = max(1, threads)
-        self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
-        self._scratch = [_Scratch(tiles[2], self._features) for _ in range(self._threads)]
-
-    def __call__(self, fields: torch.Tensor) -> torch.Tensor:
-        """Map (sample, 2, z, y, x), image and seed, to (sample, 1, z, y, x), the update added."""
-        return torch.stack([self._one(field[None]) for field in fields])
-
-    def _one(self, fields: torch.Tensor) -> torch.Tensor:
-        """Map (1, 2, z, y, x) to (1, z, y, x)."""
-        x, y = self._maps
-        z_, y_, x_ = self._fov
-        first = self._first(fields).permute(0, 2, 3, 4, 1)[0]
-        x[1 : z_ + 1, 1 : y_ + 1, self._features : (x_ + 1) * self._features] = (
-            first.contiguous().numpy().reshape(z_, y_, -1)
-        )
-        self._layer(0, x, y, False)
-        x, y = y, x
-        for number in range(1, len(self._kernels), 2):
-            self._layer(number, x, y, False)
-            self._layer(number + 1, y, x, True)
-        out = np.empty(self._fov, np.float32)
-        code.finish(x, *self._last, self._features, fields[0, 1].contiguous().numpy(), out)
-        return torch.from_numpy(out)[None]
-
-    def _layer(self, number: int, given: np.ndarray, out: np.ndarray, add: bool) -> None:
-        work = code.convolution(self._features)
-        ends = np.linspace(0, self._rows, self._threads + 1).astype(int).tolist()
-        jobs = [
-            (given, self._kernels[number], self._biases[number], out, self._fov, add, a, b, *s.all)
-            for a, b, s in zip(ends, ends[1:], self._scratch, strict=False)
-        ]
-        if self._pool is None:
-            work(*jobs[0])
-        else:
-            for done in [self._pool.submit(work, *job) for job in jobs]:
-                done.result()
+    values: np.ndarray
+    inputs: int
+    outputs: int
 
 
-class _Scratch:
-    """What one thread keeps between the steps of a row of ``tiles`` tiles."""
-
-    def __init__(self, tiles: int, features: int) -> None:
-        width, group = (3 * tiles + 2) * features, code.together(features)
-        places = -(-code.ROWS * tiles // group) * group  # the last group may stand over
-        values = np.zeros((125, places, features), np.float32)
-        self.all = (
-            np.zeros((5, 5, width), np.float32),
-            np.zeros((5, width), np.float32),
-            values,
-            np.zeros_like(values),
-        )
+def transform(weight: Tensor) -> Kernel:
+    """Turn kernels (out, in, 3, 3, 3) that fit into what :func:`convolve` takes."""
+    outputs, inputs = weight.shape[:2]
+    g = torch.from_numpy(KERNEL)
+    taps = weight.detach().double()
+    for _ in range(3):
+        taps = torch.tensordot(taps, g, dims=([2], [1]))  # the transformed axis goes last
+    lanes = code.wide(outputs) * code.LANES
+    parted = taps.reshape(outputs // lanes, lanes, inputs, 125).permute(3, 0, 2, 1)
+    return Kernel(parted.float().contiguous().numpy(), inputs, outputs)
 
 
-def _numpy(given: torch.Tensor | None) -> np.ndarray:
-    assert given is not None
-    return np.asarray(given.detach().float().contiguous().numpy())
+def convolve(
+    given: Tensor | Sequence[Tensor],
+    kernel: Kernel,
+    bias: Tensor | None = None,
+    threads: int = 1,
+    *,
+    pad: int = 1,
+    relu_in: bool = False,
+    relu_out: bool = False,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Convolve maps (sample, z, y, x, channels), float32.
+
+    Args:
+        given: a map, or several that are joined along their channels. Their voxels along x lie one
+            after another; else they may be parts of larger maps.
+        kernel: see :func:`transform`.
+        bias: of each output, or None.
+        threads: that share the patches.
+        pad: 1 keeps the size, as zeros stand around the map; 0 returns two voxels fewer.
+        relu_in: of the maps, before all else.
+        relu_out: of the result.
+        out: a contiguous map to which the result is added before ``relu_out``, in place.
+
+    Returns:
+        (sample, z, y, x, outputs), contiguous; ``out`` if it was given.
+    """
+    maps = [_rows(m.detach()) for m in ([given] if isinstance(given, Tensor) else given)]
+    samples, *voxels, _ = maps[0].shape
+    size = (voxels[0], voxels[1], voxels[2])
+    made = (samples, *(n + 2 * pad - 2 for n in size), kernel.outputs)
+    assert sum(m.shape[4] for m in maps) == kernel.inputs
+    add = out is not None
+    if out is None:
+        out = torch.empty(made)
+    assert tuple(out.shape) == made and out.is_contiguous()
+    sources = np.array(
+        [
+            (m.data_ptr(), 4 * m.stride(1), 4 * m.stride(2), m.shape[4], 4 * m.stride(0))
+            for m in maps
+        ],
+        np.int64,
+    )
+    rows, across, count = _patches(made, kernel, threads)
+    wide = np.zeros(kernel.outputs) if bias is None else bias.detach().numpy()
+    wide = np.tile(wide.astype(np.float32), 3 * across)
+    target = out.numpy().reshape(*made[:3], -1)
+    ends = np.linspace(0, count, min(threads, count) + 1).astype(int).tolist()
+
+    def work(span: tuple[int, int]) -> None:
+        scratch = _scratch(rows, across, kernel.inputs, kernel.outputs)
+        code.convolve(
+            sources, size, pad, kernel.values, wide, target, relu_in, relu_out, add, span,
+            (rows, across), *scratch,
+        )  # fmt: skip
+
+    spans = list(zip(ends, ends[1:], strict=False))
+    if len(spans) == 1:
+        work(spans[0])
+    else:
+        for done in [_pool(threads).submit(work, span) for span in spans]:
+            done.result()
+    return out
 
 
-def _transformed(weight: torch.Tensor) -> np.ndarray:
-    """Turn kernels (out, in, 3, 3, 3) into float32 (125, in, out)."""
-    kernels = weight.detach().double().numpy()
-    values = np.einsum("oizyx,az,by,cx->abcio", kernels, KERNEL, KERNEL, KERNEL, optimize=True)
-    return np.ascontiguousarray(values.reshape(125, *values.shape[3:]), np.float32)
+def _rows(given: Tensor) -> Tensor:
+    """The map itself if its rows along x are contiguous, else a copy."""
+    channels = given.shape[4]
+    plain = given.dtype == torch.float32 and given.stride(4) == 1 and given.stride(3) == channels
+    return given if plain else given.float().contiguous()
+
+
+def _patches(made: tuple[int, ...], kernel: Kernel, threads: int) -> tuple[int, int, int]:
+    """Rows of tiles in a patch, tiles along x, and how many patches there are."""
+    samples, *tiles = made[0], *(-(-n // 3) for n in made[1:4])
+    most = max(1, _SCRATCH // (25 * 3 * max(kernel.inputs, kernel.outputs)))
+    parts = -(-tiles[2] // most)
+    across = -(-tiles[2] // parts)
+    lines = tiles[0] * tiles[1]
+    share = -(-lines * parts * samples // threads)  # so that no thread is without work
+    rows = max(1, min(code.PLACES // across, share))
+    return rows, across, samples * parts * -(-lines // rows)
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "winograd")
+
+
+def _scratch(rows: int, across: int, inputs: int, outputs: int) -> tuple[np.ndarray, ...]:
+    """What one thread keeps between the steps of a patch."""
+    group = code.together(outputs)
+    places = -(-rows * across // group) * group  # the last group may stand over
+    most, width = max(inputs, outputs), 3 * across + 2
+    return (
+        np.empty((125, places, inputs), np.float32),
+        np.empty((125, places, outputs), np.float32),
+        np.empty((25, width * most), np.float32),
+        np.empty((9, width * most), np.float32),
+        np.zeros(width * inputs, np.float32),
+    )

@@ -1,24 +1,23 @@
 """What :mod:`tessera.nets.winograd` computes, compiled: tiles taken out, multiplied, put back.
 
-A map is (z, y, x features), contiguous, with a border of zeros. A row of tiles lies along x; what
-is taken out of it is (125, place, features), one place a tile.
+A map is (z, y, x channels), its rows contiguous. Tiles are worked on in *patches*: a few rows of
+tiles along x, so many that a kernel is brought from memory for about a hundred tiles at once, and
+so few that what lies between the steps stays in the cache. What is taken out of a patch is (125,
+place, channels), one place a tile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import types
-from numba.core.cgutils import get_or_insert_function
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 LANES = 8  # of a vector: 256 bits; wider machines join two
-ROWS = 8  # of tiles, multiplied together: kernels come from memory less often
+PLACES = 96  # of a patch, about
 _SUMS = 12  # vectors of sums that are kept in registers, of 16
 SPREAD = np.array(  # B: from 5 inputs to 5 values
     [[2, -1, -2, 1, 0], [0, -2, -1, 1, 0], [0, 2, -3, 1, 0], [0, -1, 0, 1, 0], [0, 2, -1, -2, 1]]
@@ -26,284 +25,362 @@ SPREAD = np.array(  # B: from 5 inputs to 5 values
 GATHER = np.array(  # A: from 5 products to 3 results
     [[1, 1, 1, 1, 0], [0, 1, -1, 2, 0], [0, 1, 1, 4, 1]]
 )
+_SIZE, _REAL = ir.IntType(64), ir.FloatType()
+_VECTOR = ir.VectorType(_REAL, LANES)
 
 _jit = numba.njit(cache=True, nogil=True, boundscheck=False, fastmath={"contract", "nsz"})
 
 
-def _wide(features: int) -> int:
+def wide(outputs: int) -> int:
     """Vectors of outputs that are summed together."""
-    return 2 if features % (2 * LANES) == 0 else 1
+    return next(n for n in (2, 3, 1) if outputs % (n * LANES) == 0)
 
 
-def together(features: int) -> int:
+def together(outputs: int) -> int:
     """Places that are multiplied at once, so that their sums stay in registers."""
-    return _SUMS // _wide(features)
+    return _SUMS // wide(outputs)
+
+
+def _vector_at(builder: Any, address: Any) -> Any:
+    return builder.inttoptr(address, _VECTOR.as_pointer())
+
+
+def _fixed(value: int) -> Any:
+    return ir.Constant(_SIZE, value)
 
 
 @intrinsic(prefer_literal=True)
-def _multiply(typing: Any, values: Any, kernel: Any, out: Any, features: Any) -> Any:
-    """Multiply (places, features) by (features, features) in registers; arguments are addresses.
+def _multiply(
+    typing: Any, values: Any, kernel: Any, out: Any, inputs: Any, outputs: Any, wide: Any
+) -> Any:
+    """Multiply (places, inputs) by (inputs, lanes) into a part of (places, outputs).
 
-    As many places at once as leave their sums in registers; the compiler does not find this order
-    by itself, and it is twice as fast.
+    The first three are addresses; ``wide`` vectors of outputs, and as many places as leave the sums
+    in registers. The compiler does not find this order by itself, and it is twice as fast.
     """
-    count = int(features.literal_value)
-    wide = _wide(count)
-    places = together(count)
+    width = int(wide.literal_value)
+    places = _SUMS // width
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        real = ir.FloatType()
-        vector = ir.VectorType(real, LANES)
-        fused = get_or_insert_function(
+        fused = cgutils.get_or_insert_function(
             builder.module,
-            ir.FunctionType(vector, [vector] * 3),
+            ir.FunctionType(_VECTOR, [_VECTOR] * 3),
             f"llvm.fmuladd.v{LANES}f32",
         )
-        a, w, m = (builder.inttoptr(v, real.as_pointer()) for v in args[:3])
-        empty = ir.Constant(vector, ir.Undefined)
+        a, w, m, count, wanted = args[:5]
+        empty = ir.Constant(_VECTOR, ir.Undefined)
         lane = ir.Constant(ir.IntType(32), 0)
         first_lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-
-        def at(base: Any, index: int) -> Any:
-            return builder.gep(base, [ir.Constant(ir.IntType(64), index)])
-
-        def vector_at(base: Any, index: int) -> Any:
-            return builder.bitcast(at(base, index), vector.as_pointer())
-
-        for begin in range(0, count, wide * LANES):
-            outputs = range(begin, begin + wide * LANES, LANES)
-            sums = [[ir.Constant(vector, [0.0] * LANES)] * wide for _ in range(places)]
-            for c in range(count):
-                row = [builder.load(vector_at(w, c * count + o), align=4) for o in outputs]
-                for p in range(places):
-                    one = builder.insert_element(empty, builder.load(at(a, p * count + c)), lane)
-                    one = builder.shuffle_vector(one, empty, first_lanes)
-                    sums[p] = [
-                        builder.call(fused, [one, k, s]) for k, s in zip(row, sums[p], strict=True)
-                    ]
+        zeros = ir.Constant(_VECTOR, [0.0] * LANES)
+        sums = [
+            [cgutils.alloca_once_value(builder, zeros) for _ in range(width)] for _ in range(places)
+        ]
+        rows = [builder.add(a, builder.mul(count, _fixed(4 * p))) for p in range(places)]
+        with cgutils.for_range(builder, count) as loop:
+            begin = builder.add(w, builder.mul(loop.index, _fixed(4 * LANES * width)))
+            row = [
+                builder.load(
+                    _vector_at(builder, builder.add(begin, _fixed(4 * LANES * o))), align=4
+                )
+                for o in range(width)
+            ]
+            offset = builder.mul(loop.index, _fixed(4))
             for p in range(places):
-                for o, value in zip(outputs, sums[p], strict=True):
-                    builder.store(value, vector_at(m, p * count + o), align=4)
+                given = builder.inttoptr(builder.add(rows[p], offset), _REAL.as_pointer())
+                one = builder.insert_element(empty, builder.load(given), lane)
+                one = builder.shuffle_vector(one, empty, first_lanes)
+                for k, s in zip(row, sums[p], strict=True):
+                    builder.store(builder.call(fused, [one, k, builder.load(s)]), s)
+        for p in range(places):
+            line = builder.add(m, builder.mul(wanted, _fixed(4 * p)))
+            for o in range(width):
+                target = builder.add(line, _fixed(4 * LANES * o))
+                builder.store(builder.load(sums[p][o]), _vector_at(builder, target), align=4)
         return context.get_dummy_value()
 
-    return types.void(types.intp, types.intp, types.intp, features), code
+    address = types.intp
+    return types.void(address, address, address, address, address, wide), code
 
 
-def _combine(matrix: np.ndarray) -> Any:
-    """Make the function of (source, step, target, step, features) that applies a matrix to rows.
+def _combine(matrix: np.ndarray, relu: bool = False) -> Any:
+    """Make the function of (five sources, target, step, length) that applies a matrix to rows.
 
-    Row r of the target is the sum of the source's rows, each times its entry; rows are ``features``
-    values, steps are bytes between rows, source and target addresses. What the compiler makes of
-    the same loops asks again and again whether they overlap.
+    Row r of the target is the sum of the sources (of max(0, source) if ``relu``), each times its
+    entry. Sources and target are addresses, ``step`` the bytes between the target's rows, a row is
+    ``length`` values, whole vectors. What the compiler makes of the same loops asks again and again
+    whether they overlap. Rows of the target may be sources: all are read before any is written.
     """
 
-    @intrinsic(prefer_literal=True)
-    def combine(typing: Any, a: Any, a_step: Any, b: Any, b_step: Any, features: Any) -> Any:
-        count = int(features.literal_value)
-
+    @intrinsic
+    def combine(
+        typing: Any, a: Any, b: Any, c: Any, d: Any, e: Any, target: Any, step: Any, length: Any
+    ) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            real, size = ir.FloatType(), ir.IntType(64)
-            vector = ir.VectorType(real, LANES)
-
-            def place(base: Any, step: Any, row: int, lane: int) -> Any:
-                offset = builder.mul(step, ir.Constant(size, row))
-                at = builder.add(builder.add(base, offset), ir.Constant(size, 4 * lane))
-                return builder.inttoptr(at, vector.as_pointer())
-
-            for lane in range(0, count, LANES):
+            zeros = ir.Constant(_VECTOR, [0.0] * LANES)
+            vectors = builder.udiv(args[7], _fixed(LANES))
+            with cgutils.for_range(builder, vectors) as loop:
+                offset = builder.mul(loop.index, _fixed(4 * LANES))
                 rows = [
-                    builder.load(place(args[0], args[1], k, lane), align=4)
-                    for k in range(matrix.shape[1])
+                    builder.load(_vector_at(builder, builder.add(source, offset)), align=4)
+                    for source in args[:5]
                 ]
-                for r, entries in enumerate(matrix.tolist()):
-                    total = None
-                    for value, entry in sorted(
-                        zip(rows, entries, strict=True), key=lambda pair: abs(pair[1])
-                    ):
-                        if entry == 0:
-                            continue
-                        if abs(entry) != 1:
-                            factor = ir.Constant(vector, [float(abs(entry))] * LANES)
-                            value = builder.fmul(value, factor, flags=("contract",))
-                        if total is None:
-                            total = value if entry > 0 else builder.fneg(value)
-                        elif entry > 0:
-                            total = builder.fadd(total, value, flags=("contract",))
-                        else:
-                            total = builder.fsub(total, value, flags=("contract",))
-                    builder.store(total, place(args[2], args[3], r, lane), align=4)
+                if relu:
+                    rows = [
+                        builder.select(builder.fcmp_ordered("<", row, zeros), zeros, row)
+                        for row in rows
+                    ]
+                made = [_weighted(builder, rows, entries) for entries in matrix.tolist()]
+                for r, total in enumerate(made):
+                    line = builder.add(args[5], builder.mul(args[6], _fixed(r)))
+                    at = _vector_at(builder, builder.add(line, offset))
+                    builder.store(total, at, align=4)
             return context.get_dummy_value()
 
-        address = types.intp
-        return types.void(address, address, address, address, features), code
+        return types.void(*[types.intp] * 8), code
 
     return combine
 
 
+def _weighted(builder: Any, rows: list[Any], entries: list[int]) -> Any:
+    """The sum of vectors, each times its entry; small factors first."""
+    total = None
+    for value, entry in sorted(zip(rows, entries, strict=True), key=lambda pair: abs(pair[1])):
+        if entry == 0:
+            continue
+        if abs(entry) != 1:
+            factor = ir.Constant(_VECTOR, [float(abs(entry))] * LANES)
+            value = builder.fmul(value, factor, flags=("contract",))
+        if total is None:
+            total = value if entry > 0 else builder.fneg(value)
+        elif entry > 0:
+            total = builder.fadd(total, value, flags=("contract",))
+        else:
+            total = builder.fsub(total, value, flags=("contract",))
+    return total
+
+
 _spread, _gather = _combine(SPREAD), _combine(GATHER)
+_spread_relu = _combine(SPREAD, relu=True)
 
 
-@cache
-def _take_of(features: int) -> Callable[..., None]:
-    """Return how a row of tiles is taken out of a map of ``features`` channels."""
+@_jit
+def take(
+    source: np.ndarray,
+    size: tuple[int, int, int],
+    corner: tuple[int, int, int],
+    tiles: int,
+    relu: bool,
+    values: np.ndarray,
+    place: int,
+    channel: int,
+    planes: np.ndarray,
+    lines: np.ndarray,
+    nothing: np.ndarray,
+) -> None:
+    """Apply B along z, y and x to a row of tiles; what lies outside of the map is zero.
 
-    @_jit
-    def take(
-        given: np.ndarray,
-        z: int,
-        y: int,
-        tiles: int,
-        place: int,
-        planes: np.ndarray,
-        lines: np.ndarray,
-        values: np.ndarray,
-    ) -> None:
-        """relu, then B along z, y and x, of the row of tiles whose corner is z, y."""
-        zero, two, three = np.float32(0), np.float32(2), np.float32(3)
-        width, row, step = given.shape[2], 4 * features, 4 * values.shape[1] * features
+    ``source`` is a map's address, the bytes between its planes and between its rows, and its
+    channels; ``corner`` is the first voxel of the first tile, perhaps outside. The result goes to
+    ``values`` from ``place`` and ``channel`` on.
+    """
+    address, plane_step, row_step, channels = source[0], source[1], source[2], source[3]
+    z, y, x = corner
+    width = (3 * tiles + 2) * channels
+    low, high = max(0, x), min(size[2], x + 3 * tiles + 2)
+    before, length = (low - x) * channels, max(0, high - low) * channels
+    zeros, planes_at, lines_at = nothing.ctypes.data, planes.ctypes.data, lines.ctypes.data
+    part, plane = 4 * width, 4 * 5 * width
+    flat = planes.reshape(-1)
+    for j in range(5):
+        for k in range(5):
+            begin = (5 * k + j) * width
+            flat[begin : begin + before] = 0
+            flat[begin + before + length : begin + width] = 0
+        if not 0 <= y + j < size[1]:
+            for k in range(5):
+                begin = (5 * k + j) * width
+                flat[begin : begin + width] = 0
+            continue
+        at = address + (y + j) * row_step + 4 * low * channels
+        a = at + z * plane_step if 0 <= z < size[0] else zeros
+        b = at + (z + 1) * plane_step if 0 <= z + 1 < size[0] else zeros
+        c = at + (z + 2) * plane_step if 0 <= z + 2 < size[0] else zeros
+        d = at + (z + 3) * plane_step if 0 <= z + 3 < size[0] else zeros
+        e = at + (z + 4) * plane_step if 0 <= z + 4 < size[0] else zeros
+        target = planes_at + j * part + 4 * before
+        if relu:
+            _spread_relu(a, b, c, d, e, target, plane, length)
+        else:
+            _spread(a, b, c, d, e, target, plane, length)
+    voxel, row = 4 * channels, 4 * values.shape[2]
+    step = values.shape[1] * row
+    for k in range(5):
+        a = planes_at + k * plane
+        _spread(a, a + part, a + 2 * part, a + 3 * part, a + 4 * part, lines_at, part, width)
         for j in range(5):
-            for i in range(width):
-                d0, d1 = max(given[z, y + j, i], zero), max(given[z + 1, y + j, i], zero)
-                d2, d3 = max(given[z + 2, y + j, i], zero), max(given[z + 3, y + j, i], zero)
-                d4 = max(given[z + 4, y + j, i], zero)
-                a = d3 - d1
-                planes[0, j, i] = two * (d0 - d2) + a
-                planes[1, j, i] = d3 - d2 - two * d1
-                planes[2, j, i] = d3 - three * d2 + two * d1
-                planes[3, j, i] = a
-                planes[4, j, i] = d4 - d2 - two * a
-        for k in range(5):
-            for i in range(width):
-                d0, d1, d2 = planes[k, 0, i], planes[k, 1, i], planes[k, 2, i]
-                d3, d4 = planes[k, 3, i], planes[k, 4, i]
-                a = d3 - d1
-                lines[0, i] = two * (d0 - d2) + a
-                lines[1, i] = d3 - d2 - two * d1
-                lines[2, i] = d3 - three * d2 + two * d1
-                lines[3, i] = a
-                lines[4, i] = d4 - d2 - two * a
-            for j in range(5):
-                source = lines.ctypes.data + 4 * j * width
-                target = values.ctypes.data + (5 * k + j) * 5 * step + place * row
-                for t in range(tiles):
-                    _spread(source + 3 * t * row, row, target + t * row, step, features)
-
-    return take
+            a = lines_at + j * part
+            target = values.ctypes.data + (5 * k + j) * 5 * step + place * row + 4 * channel
+            for _ in range(tiles):
+                b, c, d, e = a + voxel, a + 2 * voxel, a + 3 * voxel, a + 4 * voxel
+                _spread(a, b, c, d, e, target, step, channels)
+                a += 3 * voxel
+                target += row
 
 
-@cache
-def _give_of(features: int) -> Callable[..., None]:
-    """Return how the products of a row of tiles become a map of ``features`` channels."""
+@_jit
+def give(
+    products: np.ndarray,
+    place: int,
+    tiles: int,
+    planes: np.ndarray,
+    lines: np.ndarray,
+) -> None:
+    """Apply A along x, y and z to a row of tiles; ``lines`` becomes (z, y, x channels) of 3 x 3."""
+    outputs = products.shape[2]
+    row, step = 4 * outputs, 4 * products.shape[1] * outputs
+    width = 3 * tiles * outputs
+    part, plane = 4 * width, 4 * 5 * width
+    planes_at, lines_at = planes.ctypes.data, lines.ctypes.data
+    for k in range(5):
+        for j in range(5):
+            a = products.ctypes.data + (5 * k + j) * 5 * step + place * row
+            target = planes_at + k * plane + j * part
+            for _ in range(tiles):
+                b, c, d, e = a + step, a + 2 * step, a + 3 * step, a + 4 * step
+                _gather(a, b, c, d, e, target, row, outputs)
+                a += row
+                target += 3 * row
+        a = planes_at + k * plane
+        _gather(a, a + part, a + 2 * part, a + 3 * part, a + 4 * part, a, part, width)
+    for j in range(3):
+        a = planes_at + j * part
+        b, c, d, e = a + plane, a + 2 * plane, a + 3 * plane, a + 4 * plane
+        _gather(a, b, c, d, e, lines_at + j * part, 3 * part, width)
 
-    @_jit
-    def give(
-        products: np.ndarray,
-        place: int,
-        tiles: int,
-        planes: np.ndarray,
-        lines: np.ndarray,
-        bias: np.ndarray,
-        out: np.ndarray,
-        z: int,
-        y: int,
-        fov: tuple[int, int, int],
-        add: bool,
-    ) -> None:
-        """A along x, y and z, and the bias, of the row of tiles whose corner is z, y."""
-        two, four = np.float32(2), np.float32(4)
-        row, step = 4 * features, 4 * products.shape[1] * features
-        width, whole = fov[2] * features, planes.shape[2]
-        for k in range(5):
-            for j in range(5):
-                source = products.ctypes.data + (5 * k + j) * 5 * step + place * row
-                target = planes.ctypes.data + 4 * (5 * k + j) * whole
-                for t in range(tiles):
-                    _gather(source + t * row, step, target + 3 * t * row, row, features)
-            for i in range(width):
-                m1, m2, m3 = planes[k, 1, i], planes[k, 2, i], planes[k, 3, i]
-                a = m1 + m2
-                planes[k, 0, i] += a + m3
-                planes[k, 1, i] = m1 - m2 + two * m3
-                planes[k, 2, i] = a + four * m3 + planes[k, 4, i]
-        for j in range(min(3, fov[1] - y)):
-            for i in range(width):
-                m1, m2, m3 = planes[1, j, i], planes[2, j, i], planes[3, j, i]
-                a = m1 + m2
-                lines[0, i] = planes[0, j, i] + a + m3 + bias[i]
-                lines[1, i] = m1 - m2 + two * m3 + bias[i]
-                lines[2, i] = a + four * m3 + planes[4, j, i] + bias[i]
-            for k in range(min(3, fov[0] - z)):
-                target = out[z + k + 1, y + j + 1]
-                if add:
-                    for i in range(width):
-                        target[features + i] += lines[k, i]
+
+@_jit
+def multiply(values: np.ndarray, kernel: np.ndarray, used: int, products: np.ndarray) -> None:
+    """Multiply (125, place, inputs) by (125, part, inputs, lanes) to (125, place, outputs)."""
+    places, inputs, outputs = values.shape[1], values.shape[2], products.shape[2]
+    parts, lanes = kernel.shape[1], kernel.shape[3]
+    for at in range(125):
+        for part in range(parts):
+            weights = kernel.ctypes.data + 4 * (at * parts + part) * inputs * lanes
+            place = 0
+            while place < used:
+                a = values.ctypes.data + 4 * (at * places + place) * inputs
+                m = products.ctypes.data + 4 * ((at * places + place) * outputs + part * lanes)
+                if lanes == 2 * LANES:
+                    _multiply(a, weights, m, inputs, outputs, 2)  # type: ignore[call-arg]
+                    place += 6
+                elif lanes == 3 * LANES:
+                    _multiply(a, weights, m, inputs, outputs, 3)  # type: ignore[call-arg]
+                    place += 4
                 else:
-                    for i in range(width):
-                        target[features + i] = lines[k, i]
-
-    return give
+                    _multiply(a, weights, m, inputs, outputs, 1)  # type: ignore[call-arg]
+                    place += 12
 
 
-@cache
-def convolution(features: int) -> Callable[..., None]:
-    """Return the convolution of ``features`` to ``features`` channels, compiled once."""
-    group, take, give = together(features), _take_of(features), _give_of(features)
+@_jit
+def convolve(
+    sources: np.ndarray,
+    size: tuple[int, int, int],
+    pad: int,
+    kernel: np.ndarray,
+    bias: np.ndarray,
+    out: np.ndarray,
+    relu_in: bool,
+    relu_out: bool,
+    add: bool,
+    span: tuple[int, int],
+    patch: tuple[int, int],
+    values: np.ndarray,
+    products: np.ndarray,
+    planes: np.ndarray,
+    lines: np.ndarray,
+    nothing: np.ndarray,
+) -> None:
+    """Convolve patches ``span`` of maps (sample, z, y, x, channels), joined along their channels.
 
-    @_jit
-    def convolve(
-        given: np.ndarray,
-        kernel: np.ndarray,
-        bias: np.ndarray,
-        out: np.ndarray,
-        fov: tuple[int, int, int],
-        add: bool,
-        first: int,
-        last: int,
-        planes: np.ndarray,
-        lines: np.ndarray,
-        values: np.ndarray,
-        products: np.ndarray,
-    ) -> None:
-        """Rows first .. last of tiles: relu, convolve, add the bias and, if asked, what is there.
-
-        ``given`` and ``out`` are (z, y, x channels) with a border of zeros; ``kernel`` is (125,
-        in, out); the last four are scratch.
-        """
-        tiles_y, tiles_x = (fov[1] + 2) // 3, (fov[2] + 2) // 3
-        places = values.shape[1]
-        for begin in range(first, last, ROWS):
-            end = min(begin + ROWS, last)
-            for row in range(begin, end):
-                z, y = 3 * (row // tiles_y), 3 * (row % tiles_y)
-                place = (row - begin) * tiles_x
-                take(given, z, y, tiles_x, place, planes, lines, values)
-            for at in range(125):
-                for place in range(0, (end - begin) * tiles_x, group):
-                    offset = 4 * (at * places + place) * features
-                    _multiply(  # type: ignore[call-arg]
-                        values.ctypes.data + offset,
-                        kernel.ctypes.data + 4 * at * features * features,
-                        products.ctypes.data + offset,
-                        features,
-                    )
-            for row in range(begin, end):
-                z, y = 3 * (row // tiles_y), 3 * (row % tiles_y)
-                place = (row - begin) * tiles_x
-                give(products, place, tiles_x, planes, lines, bias, out, z, y, fov, add)
-
-    return convolve
+    Args:
+        sources: (map, 5): address; bytes between planes, between rows; channels; bytes between
+            samples.
+        size: of the maps (z, y, x).
+        pad: zeros around them, 0 or 1.
+        kernel: (125, part, inputs, lanes).
+        bias: of the outputs, repeated along a patch.
+        out: (sample, z, y, x channels).
+        relu_in, relu_out: of what is taken, of what is given.
+        add: to what is in ``out``, before ``relu_out``.
+        span: first patch, and the one after the last.
+        patch: rows of tiles, tiles along x.
+        values, products, planes, lines, nothing: scratch, the last all zero.
+    """
+    rows, across = patch
+    outputs = products.shape[2]
+    whole = out.shape[3] // outputs
+    tiles_z, tiles_y, tiles_x = (
+        (out.shape[1] + 2) // 3,
+        (out.shape[2] + 2) // 3,
+        (whole + 2) // 3,
+    )
+    groups, parts = (tiles_z * tiles_y + rows - 1) // rows, (tiles_x + across - 1) // across
+    source = np.empty(4, np.int64)
+    zero = np.float32(0)
+    for number in range(span[0], span[1]):
+        sample, rest = number // (groups * parts), number % (groups * parts)
+        group, part = rest // parts, rest % parts
+        first, last = group * rows, min((group + 1) * rows, tiles_z * tiles_y)
+        x = 3 * part * across
+        tiles = min(across, tiles_x - part * across)
+        for row in range(first, last):
+            z, y = 3 * (row // tiles_y), 3 * (row % tiles_y)
+            channel = 0
+            for n in range(sources.shape[0]):
+                source[:] = sources[n, :4]
+                source[0] += sample * sources[n, 4]
+                corner = (z - pad, y - pad, x - pad)
+                place = (row - first) * tiles
+                take(
+                    source, size, corner, tiles, relu_in, values, place, channel,
+                    planes, lines, nothing,
+                )  # fmt: skip
+                channel += source[3]
+        multiply(values, kernel, (last - first) * tiles, products)
+        voxels = min(3 * tiles, whole - x)
+        length, width = voxels * outputs, 3 * tiles * outputs
+        flat = lines.reshape(-1)
+        for row in range(first, last):
+            z, y = 3 * (row // tiles_y), 3 * (row % tiles_y)
+            give(products, (row - first) * tiles, tiles, planes, lines)
+            for k in range(min(3, out.shape[1] - z)):
+                for j in range(min(3, out.shape[2] - y)):
+                    begin = (3 * k + j) * width
+                    made = flat[begin : begin + length]
+                    target = out[sample, z + k, y + j, x * outputs : x * outputs + length]
+                    if add and relu_out:
+                        for i in range(length):
+                            target[i] = max(target[i] + (made[i] + bias[i]), zero)
+                    elif add:
+                        for i in range(length):
+                            target[i] += made[i] + bias[i]
+                    elif relu_out:
+                        for i in range(length):
+                            target[i] = max(made[i] + bias[i], zero)
+                    else:
+                        for i in range(length):
+                            target[i] = made[i] + bias[i]
 
 
 @_jit
 def finish(
-    x: np.ndarray, weight: np.ndarray, bias: float, features: int, seed: np.ndarray, out: np.ndarray
+    x: np.ndarray, weight: np.ndarray, bias: float, seed: np.ndarray, out: np.ndarray
 ) -> None:
-    """Weigh the features of each voxel, add the seed."""
+    """Weigh the features of each voxel of (z, y, x, features), add the seed."""
     for z in range(out.shape[0]):
         for y in range(out.shape[1]):
-            row = x[z + 1, y + 1]
             for at in range(out.shape[2]):
                 total = np.float32(0)
-                for c in range(features):
-                    total += weight[c] * max(row[(at + 1) * features + c], np.float32(0))
+                for c in range(weight.shape[0]):
+                    total += weight[c] * max(x[z, y, at, c], np.float32(0))
                 out[z, y, at] = seed[z, y, at] + (total + np.float32(bias))

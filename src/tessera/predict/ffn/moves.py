@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from tessera.compute.device import Device
-from tessera.nets import winograd
+from tessera.nets import winograd_ffn
 from tessera.nets.ffn import FFN
 from tessera.predict.ffn.fill import Moves
 
@@ -26,7 +26,7 @@ class Mover:
         device: where and how precisely to compute; the sum with the seed stays fp32.
         at_once: fields of view that are looked at together.
         compiled: compile and freeze the network; worth its ten seconds for long fills. Nothing
-            changes for fp32 on a CPU, which has code of its own (:mod:`tessera.nets.winograd`).
+            changes for fp32 on a CPU, which has code of its own (:mod:`tessera.nets.winograd_ffn`).
 
     Attributes:
         seconds: time spent in the network so far, transfers included.
@@ -52,8 +52,8 @@ class Mover:
         self._host = host.to(memory_format=torch.channels_last_3d)
         self._views = self._host.numpy()
         self._call: Callable[[torch.Tensor], torch.Tensor] = own
-        if device.device.type == "cpu" and device.precision == "fp32" and winograd.fits(own):
-            self._call = winograd.Winograd(own, torch.get_num_threads())
+        if device.device.type == "cpu" and device.precision == "fp32" and winograd_ffn.fits(own):
+            self._call = winograd_ffn.Winograd(own, torch.get_num_threads())
         elif compiled:
             self._call = _compiled(own, self._host.to(device.device))
 
