@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from tessera.errors import TesseraError
+from tessera.nets.conv import Conv3d
 
 Size = tuple[int, int, int]
 
@@ -37,8 +38,8 @@ class Residual(nn.Module):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.a = nn.Conv3d(features, features, 3, padding=1)
-        self.b = nn.Conv3d(features, features, 3, padding=1)
+        self.a = Conv3d(features, features, 3, padding=1)
+        self.b = Conv3d(features, features, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (sample, features, z, y, x) to the same shape."""
@@ -85,9 +86,9 @@ class FFN(nn.Module):
         self.halo: Size = (self.fov[0] // 2, self.fov[1] // 2, self.fov[2] // 2)
         self.align: Size = (1, 1, 1)
         self.first_a = nn.Conv3d(2, features, 3, padding=1)
-        self.first_b = nn.Conv3d(features, features, 3, padding=1)
+        self.first_b = Conv3d(features, features, 3, padding=1)
         self.blocks = nn.Sequential(*(Residual(features) for _ in range(depth - 1)))
-        self.last = nn.Conv3d(features, 1, 1)
+        self.last = Conv3d(features, 1, 1)
 
     def forward(self, fields: Tensor) -> Tensor:
         """Update the belief.

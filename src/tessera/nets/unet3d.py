@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from torch import Tensor, cat, nn
 
 from tessera.nets import reach
+from tessera.nets.conv import Conv3d
 from tessera.nets.norm import BatchNorm, start
 
 Size = tuple[int, int, int]
@@ -37,7 +38,7 @@ def conv_unit(inputs: int, outputs: int, kernel: Size, norm: str, relu: bool = T
         raise ValueError(f"norm is 'batch' or 'none', not {norm!r}")
     padding = triple([k // 2 for k in kernel])
     layers: list[nn.Module] = [
-        nn.Conv3d(inputs, outputs, kernel, padding=padding, bias=norm == "none")
+        Conv3d(inputs, outputs, kernel, padding=padding, bias=norm == "none")
     ]
     if norm == "batch":
         layers.append(BatchNorm(outputs))
@@ -66,9 +67,7 @@ class Block(nn.Module):
             )
         )
         self.residual = residual
-        self.skip = (
-            nn.Conv3d(inputs, outputs, 1) if residual and inputs != outputs else nn.Identity()
-        )
+        self.skip = Conv3d(inputs, outputs, 1) if residual and inputs != outputs else nn.Identity()
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -142,7 +141,7 @@ class UNet3d(nn.Module):
                 )
                 self.decode.append(Block(2 * before, before, self.kernel, convs, norm, residual))
         self.head: nn.Module = (
-            nn.Conv3d(first, outputs, 1)
+            Conv3d(first, outputs, 1)
             if max(self.stem_by) == 1
             else nn.ConvTranspose3d(first, outputs, size, stride=self.stem_by, padding=pad)
         )

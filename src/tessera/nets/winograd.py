@@ -15,10 +15,11 @@ thread, and its sums have one order; where tiles begin follows the map.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +31,8 @@ KERNEL = np.array(  # G: from 3 taps to 5 values, for the points 0, 1, -1, 2 and
     [[1 / 2, 0, 0], [-1 / 2, -1 / 2, -1 / 2], [-1 / 6, 1 / 6, -1 / 6], [1 / 6, 1 / 3, 2 / 3],
      [0, 0, 1]]
 )  # fmt: skip
+CUBE = torch.from_numpy(np.kron(np.kron(KERNEL, KERNEL), KERNEL))  # along z, y and x: (125, 27)
+T = TypeVar("T")
 _SCRATCH = 2**16  # values of a plane of a patch: 25 rows of it stay in the cache
 
 
@@ -56,13 +59,12 @@ class Kernel:
 def transform(weight: Tensor) -> Kernel:
     """Turn kernels (out, in, 3, 3, 3) that fit into what :func:`convolve` takes."""
     outputs, inputs = weight.shape[:2]
-    g = torch.from_numpy(KERNEL)
-    taps = weight.detach().double()
-    for _ in range(3):
-        taps = torch.tensordot(taps, g, dims=([2], [1]))  # the transformed axis goes last
     lanes = code.wide(outputs) * code.LANES
-    parted = taps.reshape(outputs // lanes, lanes, inputs, 125).permute(3, 0, 2, 1)
-    return Kernel(parted.float().contiguous().numpy(), inputs, outputs)
+    taps = weight.detach().reshape(outputs // lanes, lanes, inputs, 27).permute(3, 0, 2, 1)
+    values = CUBE @ taps.reshape(27, -1).double()
+    return Kernel(
+        values.float().view(125, outputs // lanes, inputs, lanes).numpy(), inputs, outputs
+    )
 
 
 def convolve(
@@ -121,13 +123,18 @@ def convolve(
             (rows, across), *scratch,
         )  # fmt: skip
 
-    spans = list(zip(ends, ends[1:], strict=False))
-    if len(spans) == 1:
-        work(spans[0])
-    else:
-        for done in [_pool(threads).submit(work, span) for span in spans]:
-            done.result()
+    share(work, list(zip(ends, ends[1:], strict=False)), threads)
     return out
+
+
+def share(work: Callable[[T], None], parts: Sequence[T], threads: int) -> None:
+    """Do all parts of some work, by so many threads."""
+    if min(threads, len(parts)) <= 1:
+        for part in parts:
+            work(part)
+    else:
+        for done in [_pool(threads).submit(work, part) for part in parts]:
+            done.result()
 
 
 def _rows(given: Tensor) -> Tensor:

@@ -18,17 +18,17 @@ from numba.extending import intrinsic
 
 LANES = 8  # of a vector: 256 bits; wider machines join two
 PLACES = 96  # of a patch, about
-_SUMS = 12  # vectors of sums that are kept in registers, of 16
+SUMS = 12  # vectors of sums that are kept in registers, of 16
 SPREAD = np.array(  # B: from 5 inputs to 5 values
     [[2, -1, -2, 1, 0], [0, -2, -1, 1, 0], [0, 2, -3, 1, 0], [0, -1, 0, 1, 0], [0, 2, -1, -2, 1]]
 )
 GATHER = np.array(  # A: from 5 products to 3 results
     [[1, 1, 1, 1, 0], [0, 1, -1, 2, 0], [0, 1, 1, 4, 1]]
 )
-_SIZE, _REAL = ir.IntType(64), ir.FloatType()
-_VECTOR = ir.VectorType(_REAL, LANES)
+_SIZE, REAL = ir.IntType(64), ir.FloatType()
+VECTOR = ir.VectorType(REAL, LANES)
 
-_jit = numba.njit(cache=True, nogil=True, boundscheck=False, fastmath={"contract", "nsz"})
+jit = numba.njit(cache=True, nogil=True, boundscheck=False, fastmath={"contract", "nsz"})
 
 
 def wide(outputs: int) -> int:
@@ -38,14 +38,16 @@ def wide(outputs: int) -> int:
 
 def together(outputs: int) -> int:
     """Places that are multiplied at once, so that their sums stay in registers."""
-    return _SUMS // wide(outputs)
+    return SUMS // wide(outputs)
 
 
-def _vector_at(builder: Any, address: Any) -> Any:
-    return builder.inttoptr(address, _VECTOR.as_pointer())
+def vector_at(builder: Any, address: Any) -> Any:
+    """An address, as that of a vector."""
+    return builder.inttoptr(address, VECTOR.as_pointer())
 
 
-def _fixed(value: int) -> Any:
+def fixed(value: int) -> Any:
+    """A constant of 64 bits."""
     return ir.Constant(_SIZE, value)
 
 
@@ -59,50 +61,48 @@ def _multiply(
     in registers. The compiler does not find this order by itself, and it is twice as fast.
     """
     width = int(wide.literal_value)
-    places = _SUMS // width
+    places = SUMS // width
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         fused = cgutils.get_or_insert_function(
             builder.module,
-            ir.FunctionType(_VECTOR, [_VECTOR] * 3),
+            ir.FunctionType(VECTOR, [VECTOR] * 3),
             f"llvm.fmuladd.v{LANES}f32",
         )
         a, w, m, count, wanted = args[:5]
-        empty = ir.Constant(_VECTOR, ir.Undefined)
+        empty = ir.Constant(VECTOR, ir.Undefined)
         lane = ir.Constant(ir.IntType(32), 0)
         first_lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        zeros = ir.Constant(_VECTOR, [0.0] * LANES)
+        zeros = ir.Constant(VECTOR, [0.0] * LANES)
         sums = [
             [cgutils.alloca_once_value(builder, zeros) for _ in range(width)] for _ in range(places)
         ]
-        rows = [builder.add(a, builder.mul(count, _fixed(4 * p))) for p in range(places)]
+        rows = [builder.add(a, builder.mul(count, fixed(4 * p))) for p in range(places)]
         with cgutils.for_range(builder, count) as loop:
-            begin = builder.add(w, builder.mul(loop.index, _fixed(4 * LANES * width)))
+            begin = builder.add(w, builder.mul(loop.index, fixed(4 * LANES * width)))
             row = [
-                builder.load(
-                    _vector_at(builder, builder.add(begin, _fixed(4 * LANES * o))), align=4
-                )
+                builder.load(vector_at(builder, builder.add(begin, fixed(4 * LANES * o))), align=4)
                 for o in range(width)
             ]
-            offset = builder.mul(loop.index, _fixed(4))
+            offset = builder.mul(loop.index, fixed(4))
             for p in range(places):
-                given = builder.inttoptr(builder.add(rows[p], offset), _REAL.as_pointer())
+                given = builder.inttoptr(builder.add(rows[p], offset), REAL.as_pointer())
                 one = builder.insert_element(empty, builder.load(given), lane)
                 one = builder.shuffle_vector(one, empty, first_lanes)
                 for k, s in zip(row, sums[p], strict=True):
                     builder.store(builder.call(fused, [one, k, builder.load(s)]), s)
         for p in range(places):
-            line = builder.add(m, builder.mul(wanted, _fixed(4 * p)))
+            line = builder.add(m, builder.mul(wanted, fixed(4 * p)))
             for o in range(width):
-                target = builder.add(line, _fixed(4 * LANES * o))
-                builder.store(builder.load(sums[p][o]), _vector_at(builder, target), align=4)
+                target = builder.add(line, fixed(4 * LANES * o))
+                builder.store(builder.load(sums[p][o]), vector_at(builder, target), align=4)
         return context.get_dummy_value()
 
     address = types.intp
     return types.void(address, address, address, address, address, wide), code
 
 
-def _combine(matrix: np.ndarray, relu: bool = False) -> Any:
+def combination(matrix: np.ndarray, relu: bool = False) -> Any:
     """Make the function of (five sources, target, step, length) that applies a matrix to rows.
 
     Row r of the target is the sum of the sources (of max(0, source) if ``relu``), each times its
@@ -116,12 +116,12 @@ def _combine(matrix: np.ndarray, relu: bool = False) -> Any:
         typing: Any, a: Any, b: Any, c: Any, d: Any, e: Any, target: Any, step: Any, length: Any
     ) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            zeros = ir.Constant(_VECTOR, [0.0] * LANES)
-            vectors = builder.udiv(args[7], _fixed(LANES))
+            zeros = ir.Constant(VECTOR, [0.0] * LANES)
+            vectors = builder.udiv(args[7], fixed(LANES))
             with cgutils.for_range(builder, vectors) as loop:
-                offset = builder.mul(loop.index, _fixed(4 * LANES))
+                offset = builder.mul(loop.index, fixed(4 * LANES))
                 rows = [
-                    builder.load(_vector_at(builder, builder.add(source, offset)), align=4)
+                    builder.load(vector_at(builder, builder.add(source, offset)), align=4)
                     for source in args[:5]
                 ]
                 if relu:
@@ -131,8 +131,8 @@ def _combine(matrix: np.ndarray, relu: bool = False) -> Any:
                     ]
                 made = [_weighted(builder, rows, entries) for entries in matrix.tolist()]
                 for r, total in enumerate(made):
-                    line = builder.add(args[5], builder.mul(args[6], _fixed(r)))
-                    at = _vector_at(builder, builder.add(line, offset))
+                    line = builder.add(args[5], builder.mul(args[6], fixed(r)))
+                    at = vector_at(builder, builder.add(line, offset))
                     builder.store(total, at, align=4)
             return context.get_dummy_value()
 
@@ -148,7 +148,7 @@ def _weighted(builder: Any, rows: list[Any], entries: list[int]) -> Any:
         if entry == 0:
             continue
         if abs(entry) != 1:
-            factor = ir.Constant(_VECTOR, [float(abs(entry))] * LANES)
+            factor = ir.Constant(VECTOR, [float(abs(entry))] * LANES)
             value = builder.fmul(value, factor, flags=("contract",))
         if total is None:
             total = value if entry > 0 else builder.fneg(value)
@@ -159,11 +159,11 @@ def _weighted(builder: Any, rows: list[Any], entries: list[int]) -> Any:
     return total
 
 
-_spread, _gather = _combine(SPREAD), _combine(GATHER)
-_spread_relu = _combine(SPREAD, relu=True)
+_spread, _gather = combination(SPREAD), combination(GATHER)
+_spread_relu = combination(SPREAD, relu=True)
 
 
-@_jit
+@jit
 def take(
     source: np.ndarray,
     size: tuple[int, int, int],
@@ -227,7 +227,7 @@ def take(
                 target += row
 
 
-@_jit
+@jit
 def give(
     products: np.ndarray,
     place: int,
@@ -258,7 +258,7 @@ def give(
         _gather(a, b, c, d, e, lines_at + j * part, 3 * part, width)
 
 
-@_jit
+@jit
 def multiply(values: np.ndarray, kernel: np.ndarray, used: int, products: np.ndarray) -> None:
     """Multiply (125, place, inputs) by (125, part, inputs, lanes) to (125, place, outputs)."""
     places, inputs, outputs = values.shape[1], values.shape[2], products.shape[2]
@@ -281,7 +281,7 @@ def multiply(values: np.ndarray, kernel: np.ndarray, used: int, products: np.nda
                     place += 12
 
 
-@_jit
+@jit
 def convolve(
     sources: np.ndarray,
     size: tuple[int, int, int],
@@ -372,7 +372,7 @@ def convolve(
                             target[i] = made[i] + bias[i]
 
 
-@_jit
+@jit
 def finish(
     x: np.ndarray, weight: np.ndarray, bias: float, seed: np.ndarray, out: np.ndarray
 ) -> None:
