@@ -16,7 +16,8 @@ from tessera.recon.extend import Extension
 from tessera.recon.filters import response
 from tessera.recon.prepare import bands_of
 from tessera.recon.seam import frames_of, seams
-from tessera.recon.stripes import remove_stripes, ring_score, smooth_sorted
+from tessera.recon.sorting import smooth_sorted
+from tessera.recon.stripes import remove_stripes, ring_score
 from tests.recon.phantom import disc
 
 
@@ -139,13 +140,27 @@ def test_stripes_are_removed(method: str) -> None:
 @given(
     angles=st.integers(2, 40),
     columns=st.integers(4, 40),
-    size=st.sampled_from([3, 7, 21, 31]),
+    size=st.sampled_from([3, 7, 20, 31]),
     seed=st.integers(0, 99),
+    coarse=st.booleans(),
 )
-def test_sorting_is_what_algotom_does(angles: int, columns: int, size: int, seed: int) -> None:
-    sinogram = np.random.default_rng(seed).normal(size=(angles, columns)).astype(np.float32)
+def test_sorting_is_what_algotom_does(
+    angles: int, columns: int, size: int, seed: int, coarse: bool
+) -> None:
+    """Bit for bit; of equal values, of which counts have many, the earlier angle is the lesser."""
+    values = np.linspace(-1.5, 1.5, angles * columns, dtype=np.float32)
+    sinogram = np.random.default_rng(seed).permutation(values).reshape(angles, columns)
+    if coarse:
+        sinogram = np.round(sinogram, 1) + 0  # no -0
+    mine = np.empty_like(sinogram)
+    smooth_sorted(sinogram, size, mine)
     theirs = removal.remove_stripe_based_sorting(sinogram, size=size)
-    assert np.array_equal(smooth_sorted(sinogram, size), theirs)
+    if coarse:
+        assert np.array_equal(np.sort(mine, axis=0), np.sort(theirs, axis=0))
+        order = np.argsort(sinogram, axis=0, kind="stable")
+        assert np.all(np.diff(np.take_along_axis(mine, order, axis=0), axis=0) >= 0)
+    else:
+        assert np.array_equal(mine, theirs)
 
 
 @pytest.mark.parametrize(
