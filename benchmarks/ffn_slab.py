@@ -1,98 +1,203 @@
-"""The FIB-25 slab as `examples/fib25.yaml` left it, against its truth, beside the published result.
+"""The FIB-25 slab filled by the published network, against its truth, beside the published result.
 
-    python benchmarks/ffn_slab.py [--results results/fib25] [--margin 24]
+    python benchmarks/ffn_slab.py --slab FILE --one DIR [--pieces DIR --pieces-at Z Y X]
+                                  [--consensus DIR --consensus-at Z Y X]
 
-Scores what is finished: each subvolume on the voxels that it owns, and, once they are there, the
-assembled fragments and the agglomerated objects on the slab less a margin at each face. `reference`
-is the published segmentation (filled in a larger cube) on the same voxels. Prints a table and
-writes ``slab`` in ``benchmarks/results/ffn.json``.
+Each DIR is a specimen's results: of the slab filled as one subvolume; of a part of the slab that
+begins at voxel Z Y X, filled as subvolumes that overlap; of a part filled in both orders of seeds.
+`reference` is the published segmentation (filled in a larger cube) of the same voxels. All is
+scored on the slab, or part, less a margin at each face:
+
+- ``one_piece``: the objects as they were filled;
+- ``agglomeration``: a threshold is chosen on the planes below the middle and scored on the others;
+- ``pieces``: assembled objects, beside those of the one piece in the same voxels; ``faces`` counts
+  the objects whose two sides at a face hold more than 80 % of each other, and those left apart.
+
+Prints a table and writes ``benchmarks/results/ffn_slab.json``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+from common import keep
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from ffn import keep  # noqa: E402
-
-from tessera.evaluate.segmentation import scores
+from tessera.evaluate.segmentation import count_overlaps, scores, threshold_curve
+from tessera.label.assembly.join import read_scores
+from tessera.label.assembly.matching import match, shared_slab
 from tessera.volume.box import Box
 from tessera.volume.store import open_volume
 from tessera.volume.subvolume import extent, load_arrays, read_store, subvolume_file
 
 SHOWN = ("voi_split_both", "voi_merge_both", "voi_sum_both", "voi_sum_whole", "rand_error_both",
          "coverage")  # fmt: skip
+THRESHOLDS = [2.0, *(n / 20 for n in range(20, 0, -1))]  # above 1 nothing is joined
+FILL, LABEL = Path("predict/neurons"), Path("label/neurons/neuron")
 
 
-def beside(box: Box, labels: np.ndarray, slab: h5py.File) -> dict[str, Any]:
-    """Score labels of a box, and the published ones there."""
-    truth, reference = (slab[f"labels/{n}"][box.slices] for n in ("neuron_ids", "ffn_reference"))
-    rows = {"tessera": scores(labels, truth), "reference": scores(reference, truth)}
-    return {
-        "box": [list(box.start), list(box.stop)],
-        **{who: {k: round(found[k], 4) for k in SHOWN} for who, found in rows.items()},
+class Part:
+    """A specimen's results, and where in the slab it lies.
+
+    Args:
+        root: ``results/<specimen>``.
+        at: its first voxel (z, y, x) in the slab.
+        margin: voxels at each face that are not scored.
+    """
+
+    def __init__(self, root: Path, at: tuple[int, int, int], margin: int) -> None:
+        self.root, self.margin = root, margin
+        volume = open_volume(root / LABEL / "fragments/labels.zarr")
+        self.whole = Box.whole(volume.shape)
+        self.labels = volume.read(self.whole)
+        self.inner = self.whole.grow((-margin,) * 3)
+        self.place = self.inner.shift(at)  # of the interior in the slab
+
+    @property
+    def scored(self) -> np.ndarray:
+        """Labels of the interior, before agglomeration."""
+        return self.labels[self.inner.slices]
+
+    def contacts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Pairs of fragments (pair, 2) and their scores (pair, 6)."""
+        (rows,) = load_arrays(self.root / LABEL / "fragments/contacts.npz", "contacts")
+        return rows[:, :2], read_scores(self.root / FILL / "refill", rows)
+
+
+def shown(found: dict[str, float]) -> dict[str, float]:
+    return {name: round(found[name], 4) for name in SHOWN}
+
+
+def agglomeration(part: Part, truth: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
+    """Choose a threshold on the lower planes, score it on the upper ones."""
+    pairs, found = part.contacts()
+    middle = part.scored.shape[0] // 2
+    halves = {"lower": np.s_[:middle], "upper": np.s_[middle:], "all": np.s_[:]}
+    curves = {
+        name: threshold_curve(
+            count_overlaps(part.scored[planes], truth[planes]), pairs, found[:, 0], THRESHOLDS
+        )
+        for name, planes in halves.items()
     }
+    best = int(np.argmin([one["voi_sum_both"] for one in curves["lower"]]))
+    return {
+        "pairs": len(pairs),
+        "chosen_on_lower_planes": THRESHOLDS[best],
+        **{
+            name: {
+                "planes": [part.place.start.z + (planes.start or 0),
+                           part.place.start.z + (planes.stop or len(truth))],
+                "raw": shown(curves[name][0]),
+                "agglomerated": shown(curves[name][best]),
+                "reference": shown(scores(reference[planes], truth[planes])),
+                "voi_sum_both_over_thresholds": {
+                    f"{one['threshold']:.2f}": round(one["voi_sum_both"], 4)
+                    for one in curves[name]
+                },
+            }
+            for name, planes in halves.items()
+        },
+    }  # fmt: skip
 
 
-def subvolumes(root: Path, interior: Box, slab: h5py.File) -> dict[str, Any]:
-    """Score each finished subvolume on what it owns of the interior."""
-    store = read_store(root / "predict/neurons")
-    entries: dict[str, Any] = {}
-    for path in sorted((root / "predict/neurons/records").glob("*.json*")):
+def faces(part: Part) -> dict[str, int]:
+    """Count objects that hold 80 % of each other across a face, and those left apart.
+
+    The objects are those of the subvolumes' own files; the assembly is only looked up.
+    """
+    store = read_store(part.root / FILL)
+    labels = {
+        block.index: load_arrays(subvolume_file(part.root / FILL, block.index), "labels")[0][0]
+        for block in store.grid
+    }
+    found = {"agree_by_80_percent": 0, "left_apart": 0}
+    for block in store.grid:
+        for axis in range(3):
+            step = tuple(int(axis == n) for n in range(3))
+            other = next(
+                (b for b in store.grid
+                 if b.index == tuple(i + s for i, s in zip(block.index, step, strict=True))), None
+            )  # fmt: skip
+            if other is None:
+                continue
+            slab = shared_slab(block, axis, store.overlap_vox, store.shape)
+            here, there = (
+                labels[b.index][slab.inside(extent(b, store.shape))] for b in (block, other)
+            )
+            ids = part.labels[slab.slices]
+            for a, b, _ in match(here, there, 0.8).tolist():
+                both = ids[(here == a) & (there == b)]
+                if both.any():  # else it is smaller than what is kept
+                    found["agree_by_80_percent"] += 1
+                    found["left_apart"] += int(len(np.unique(both[both > 0])) > 1)
+    return found
+
+
+def fill_cost(root: Path) -> dict[str, float]:
+    """Sum moves and seconds over a fill's subvolumes."""
+    total = {"subvolumes": 0.0, "moves": 0.0, "seconds": 0.0}
+    for path in (root / FILL / "records").glob("*.jsonl"):
         for line in path.read_text().splitlines():
             entry = json.loads(line)
-            if "block" in entry:
-                entries[entry["block"]] = entry
-    out = {}
-    for block in store.grid:
-        if block.name not in entries:
-            continue
-        (labels,) = load_arrays(subvolume_file(root / "predict/neurons", block.index), "labels")
-        own, read = block.write.intersect(interior), extent(block, store.shape)
-        out[block.name] = beside(own, labels[0][own.inside(read)], slab)
-        found = entries[block.name]
-        out[block.name] |= {"moves": found["result"]["forward"]["moves"], "s": found["seconds"]}
-    return out
+            if "result" in entry:
+                total["subvolumes"] += 1
+                total["moves"] += sum(one["moves"] for one in entry["result"].values())
+                total["seconds"] += entry["seconds"]
+    return {name: round(value, 1) for name, value in total.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--results", type=Path, default=Path("results/fib25"))
-    slab = Path("../shared/data/em/fib25_training2_z000-110.h5")
-    parser.add_argument("--slab", type=Path, default=slab)
-    parser.add_argument("--margin", type=int, default=24)
-    parser.add_argument("--name", default="slab", help="where it goes in results/ffn.json")
+    parser.add_argument("--slab", type=Path, required=True, help="fib25_training2_z000-110.h5")
+    parser.add_argument("--one", type=Path, required=True, help="results of the slab in one piece")
+    parser.add_argument("--pieces", type=Path, help="results of a part of it in several")
+    parser.add_argument("--consensus", type=Path, help="results of a part, both orders of seeds")
+    parser.add_argument("--pieces-at", type=int, nargs=3, default=(0, 0, 0), metavar="VOX")
+    parser.add_argument("--consensus-at", type=int, nargs=3, default=(0, 0, 0), metavar="VOX")
+    parser.add_argument("--margin", type=int, default=24, help="voxels at each face")
     args = parser.parse_args()
+    one = Part(args.one, (0, 0, 0), args.margin)
     with h5py.File(args.slab) as file:
-        whole = Box.whole(file["raw"].shape)
-        interior = whole.grow((-args.margin,) * 3)
-        found = subvolumes(args.results, interior, file)
-        label = args.results / "label/neurons/neuron"
-        for name, path in (("assembled", label / "fragments"), ("agglomerated", label)):
-            if (path / "labels.json").exists():
-                ids = open_volume(path / "labels.zarr").read(interior)
-                found[name] = beside(interior, ids, file)
-    print(f"{'':<14}{'':<11}" + "".join(f"{k:>16}" for k in SHOWN))
-    for name, one in found.items():
-        for who in ("tessera", "reference"):
-            print(f"{name:<14}{who:<11}" + "".join(f"{one[who][k]:>16.3f}" for k in SHOWN))
-    metrics = args.results / "evaluate/metrics.json"
-    curve: dict[str, dict[str, float]] = {}
-    if metrics.exists():
-        for name, score in json.loads(metrics.read_text()).items():
-            kind = name.rpartition(".")[2]
-            if ".curve." in name and kind.startswith("voi_sum"):
-                at = name.split(".curve.")[1].rpartition(".")[0]
-                curve.setdefault(kind, {})[at] = score["value"]
-    keep(**{args.name: {"margin_vox": args.margin, **found, "over_thresholds": curve}})
+        truth, reference = (file[f"labels/{n}"][:] for n in ("neuron_ids", "ffn_reference"))
+
+    def rows(**labels: np.ndarray) -> dict[str, Any]:
+        """Score several segmentations of the voxels that the last part takes."""
+        return {name: shown(scores(ids, truth[box.slices])) for name, ids in labels.items()}
+
+    box = one.place
+    found: dict[str, Any] = {"margin_vox": args.margin}
+    found["one_piece"] = {
+        "box": [list(box.start), list(box.stop)],
+        **rows(tessera=one.scored, reference=reference[box.slices]),
+        **fill_cost(args.one),
+    }
+    if (args.one / FILL / "refill").exists():
+        found["agglomeration"] = agglomeration(one, truth[box.slices], reference[box.slices])
+    for name in ("pieces", "consensus"):
+        if getattr(args, name) is None:
+            continue
+        part = Part(getattr(args, name), getattr(args, f"{name}_at"), args.margin)
+        box = part.place
+        found[name] = {
+            "box": [list(box.start), list(box.stop)],
+            **rows(
+                tessera=part.scored,
+                one_piece=one.labels[box.slices],
+                reference=reference[box.slices],
+            ),
+            **fill_cost(part.root),
+        }
+        if name == "pieces":
+            found[name]["faces"] = faces(part)
+        if (part.root / FILL / "refill").exists():
+            found[name]["agglomeration"] = agglomeration(
+                part, truth[box.slices], reference[box.slices]
+            )
+    keep("ffn_slab", found)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,15 @@ import numpy as np
 
 from tessera.config import Fill
 from tessera.predict.ffn.moves import drive
-from tessera.predict.ffn.refill import Recovery, refill, window_about
+from tessera.predict.ffn.refill import Contact, Recovery, refill, window_about
 from tests.predict.ffn.conftest import Oracle
 
 
-def score(image, labels, pair):
+def score(image, labels, pair, point=(10, 6, 16)):
     oracle, found = Oracle(), Recovery()
     rules = Fill(min_voxels=1)
-    drive([refill(image, labels, pair, oracle.fov, oracle.deltas, rules, found)], oracle)
+    contact = Contact(image, labels, pair, point)
+    drive([refill(contact, oracle.fov, oracle.deltas, rules, found)], oracle)
     return found, oracle.moves
 
 
@@ -34,6 +35,23 @@ def test_neighbours_recover_themselves_alone_and_cost_half():
     assert found.b_from_a == 0 and found.row()[0] == 0 and found.a_from_a > 0.4
     _, both = score(*neurites(), (1, 2))
     assert 0 < moves < both
+
+
+def test_the_smaller_is_filled_first_whatever_its_id():
+    image, labels = neurites()
+    swapped = np.array([0, 3, 2, 1], np.uint32)[labels]
+    (one, moves), (other, as_many) = score(image, labels, (1, 3)), score(image, swapped, (1, 3))
+    assert moves == as_many and one.a_from_a == other.b_from_b > 0 == other.a_from_a
+
+
+def test_only_the_piece_at_the_contact_counts():
+    image, labels = neurites()
+    labels[:, 13:] = 0
+    image[:, 13:20], image[:, 20:] = 2, 3
+    labels[:, 21:] = 1  # fragment 1 comes by once more, and nobody gets there from here
+    found, _ = score(image, labels, (1, 2))
+    alone, _ = score(*neurites(), (1, 2))
+    assert found == alone
 
 
 def test_other_fragments_stay():

@@ -1,10 +1,14 @@
 """Resegmentation: do two fragments in contact fill each other?
 
 In a window about the contact both are taken away, all others stay, and each is filled again from a
-point deep inside it. If the two are one neurite, each fill recovers the other; if not, each
-recovers itself alone (Januszewski 2018, doi:10.1038/s41592-018-0049-4, "agglomeration").
+point deep inside it. If the two are one neurite, a fill recovers both; if not, each recovers itself
+alone (Januszewski 2018, doi:10.1038/s41592-018-0049-4, "agglomeration").
 
-Scores of all pairs are kept; a threshold is chosen later, by who joins them.
+1. Of each fragment only the connected piece at the contact counts: a neurite that comes by a second
+   time, elsewhere in the window, is not reached from here by anybody.
+2. The smaller piece is filled first. If that recovers next to nothing of the other, the pair has
+   been found to be two, and the larger piece, whose fill costs the most moves, is not asked.
+3. Scores of all pairs are kept; a threshold is chosen later, by who joins them.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,7 +31,7 @@ from tessera.volume.store import Volume, open_volume
 from tessera.volume.subvolume import load_arrays, read_store, save_arrays
 
 UNIT = 16  # pairs that are done and recorded together
-_HOPELESS = 0.05  # of b recovered from a, below which b is not asked about a
+_HOPELESS = 0.05  # of the other recovered by the first fill, below which there is no second
 
 
 @dataclass
@@ -52,6 +56,22 @@ class Recovery:
         return [min(shares), *shares, self.iou]
 
 
+class Contact(NamedTuple):
+    """What is around a contact.
+
+    Attributes:
+        image: normalised window (z, y, x).
+        labels: fragments in it.
+        pair: ids of a and b.
+        point: where they meet, in the window.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    pair: tuple[int, int]
+    point: Position
+
+
 def window_about(point: Position, side: int, shape: tuple[int, int, int]) -> Box:
     """Return a box of ``side`` about a point, moved into the volume (cut where it is smaller)."""
     start = [max(0, min(p - side // 2, n - side)) for p, n in zip(point, shape, strict=True)]
@@ -60,10 +80,8 @@ def window_about(point: Position, side: int, shape: tuple[int, int, int]) -> Box
 
 
 def refill(
-    image: np.ndarray,
-    labels: np.ndarray,
-    pair: tuple[int, int],
-    mover_fov: tuple[int, int, int],
+    contact: Contact,
+    fov: tuple[int, int, int],
     deltas: tuple[int, int, int],
     rules: Any,
     found: Recovery,
@@ -71,21 +89,23 @@ def refill(
     """Fill each of a pair again, and note what that recovers.
 
     Args:
-        image: normalised window (z, y, x).
-        labels: fragments in it.
-        pair: ids of a and b.
-        mover_fov, deltas: the network's geometry.
+        contact: the pair, and what is around it.
+        fov, deltas: the network's geometry.
         rules: thresholds, :class:`tessera.config.Fill`.
         found: filled in.
     """
-    masks = [labels == one for one in pair]
-    others = (labels > 0) & ~masks[0] & ~masks[1]
-    fills = []
-    for number, mask in enumerate(masks):
-        start = _deepest(mask, mover_fov)
+    labels = contact.labels
+    whole = [labels == one for one in contact.pair]
+    others = (labels > 0) & ~whole[0] & ~whole[1]
+    pieces = [_piece_at(mask, contact.point) for mask in whole]
+    inner = tuple(slice(f // 4, n - f // 4) for f, n in zip(fov, labels.shape, strict=True))
+    fills: list[np.ndarray] = []
+    first = int(pieces[1].sum() < pieces[0].sum())
+    for number in (first, 1 - first):
+        start = _deepest(pieces[number], fov)
         if start is None:
             return
-        canvas = Canvas(image, mover_fov, None, logit(rules.pad))
+        canvas = Canvas(contact.image, fov, None, logit(rules.pad))
         canvas.labels[others] = 1
         filler = Filler(canvas, deltas, rules)
         yield from filler.grow(start)
@@ -93,18 +113,29 @@ def refill(
             return  # it does not even keep its own start
         fill = (canvas.seed >= filler.segment_logit) & ~others
         fills.append(fill)
-        inner = tuple(
-            slice(m // 2, n - m // 2) for m, n in zip(canvas.margin, fill.shape, strict=True)
-        )
-        shares = [_share(fill[inner], m[inner]) for m in masks]
+        shares = [_share(fill[inner], piece[inner]) for piece in pieces]
         if number == 0:
             found.a_from_a, found.b_from_a = shares
-            if shares[1] < _HOPELESS:
-                return
         else:
             found.a_from_b, found.b_from_b = shares
+        if number == first and shares[1 - number] < _HOPELESS:
+            return
     both, either = (fills[0] & fills[1]).sum(), (fills[0] | fills[1]).sum()
     found.iou = float(both / either) if either else 0.0
+
+
+def _piece_at(mask: np.ndarray, point: Position) -> np.ndarray:
+    """Return the connected piece of a fragment that comes nearest to a point."""
+    from scipy.ndimage import distance_transform_edt, label
+
+    pieces, count = label(mask, np.ones((3, 3, 3)))
+    if count < 2:
+        return mask
+    away = np.ones(mask.shape, bool)
+    away[point] = False
+    far = np.where(mask, distance_transform_edt(away), np.inf)
+    piece: np.ndarray = pieces == pieces[np.unravel_index(int(far.argmin()), mask.shape)]
+    return piece
 
 
 def _share(fill: np.ndarray, mask: np.ndarray) -> float:
@@ -176,24 +207,18 @@ def run(
         first = block.index.z * UNIT
         return contacts[first : first + UNIT]
 
-    def read(block: Block) -> list[tuple[np.ndarray, np.ndarray]]:
+    def read(block: Block) -> list[Contact]:
         return [
-            _crop(image, labels, row, window, model.facts.normalisation) for row in rows_of(block)
+            _around(image, labels, row, window, model.facts.normalisation) for row in rows_of(block)
         ]
 
-    def compute(block: Block, data: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-        rows = rows_of(block)
-        found = [Recovery() for _ in rows]
-        drive(
-            [
-                refill(
-                    *crop, (int(row[0]), int(row[1])), mover.fov, mover.deltas, settings.fill, one
-                )
-                for crop, row, one in zip(data, rows, found, strict=True)
-            ],
-            mover,
-            at_once,
-        )
+    def compute(block: Block, data: list[Contact]) -> np.ndarray:
+        found = [Recovery() for _ in data]
+        fills = [
+            refill(contact, mover.fov, mover.deltas, settings.fill, one)
+            for contact, one in zip(data, found, strict=True)
+        ]
+        drive(fills, mover, at_once)
         return np.array([one.row() for one in found]).reshape(-1, 6)
 
     def write(block: Block, scores: np.ndarray) -> dict[str, Any]:
@@ -209,12 +234,14 @@ def run(
     return run_batch(task, [units[n] for n in units.batch(batch, of)], record, key, comm)
 
 
-def _crop(
+def _around(
     image: Volume, labels: Volume, row: np.ndarray, window: int, norm: dict[str, float]
-) -> tuple[np.ndarray, np.ndarray]:
-    z, y, x = row[3:].tolist()
+) -> Contact:
+    """Read what is around a contact (a, b, faces, z, y, x)."""
+    a, b, _, z, y, x = row.tolist()
     box = window_about((z, y, x), window, image.shape)
     voxels = (image.read(box).astype(np.float32) - np.float32(norm["mean"])) / np.float32(
         norm["std"]
     )
-    return voxels, labels.read(box)
+    start = box.start
+    return Contact(voxels, labels.read(box), (a, b), (z - start.z, y - start.y, x - start.x))
