@@ -64,6 +64,12 @@ class Canvas:
         self._low, self._high = list(start), [p + 1 for p in start]
         self.seed[start] = value
 
+    def resume(self, corner: Position, seed: np.ndarray) -> None:
+        """Go on with an object: ``seed`` (z, y, x) is what was :attr:`reached`, from a corner."""
+        self._low = list(corner)
+        self._high = [a + n for a, n in zip(corner, seed.shape, strict=True)]
+        self.seed[self.reached] = seed
+
     def inside(self, at: Position) -> bool:
         """True if a field of view centred here lies within the subvolume."""
         return all(

@@ -51,18 +51,37 @@ class Statistics:
 
 
 @dataclass
+class Growth:
+    """An object on its way; with the canvas's seed, all that it needs to go on.
+
+    Attributes:
+        start: where it began.
+        queue: where to move; the first place stands until the network has looked at it.
+        done: cells of the lattice that have been moved to.
+        moves: how many that were.
+    """
+
+    start: Position
+    queue: deque[Position]
+    done: set[Position] = field(default_factory=set)
+    moves: int = 0
+
+
+@dataclass
 class State:
-    """How far a subvolume is; with the canvas's labels, all that a fill needs to go on.
+    """How far a subvolume is; with the canvas, all that a fill needs to go on.
 
     Attributes:
         next_seed: number of the next seed.
         objects: for each object z, y, x of its seed, moves, voxels.
         statistics: counts so far.
+        growth: the object that is being filled; None between two.
     """
 
     next_seed: int = 0
     objects: list[tuple[int, int, int, int, int]] = field(default_factory=list)
     statistics: Statistics = field(default_factory=Statistics)
+    growth: Growth | None = None
 
 
 class Filler:
@@ -88,9 +107,12 @@ class Filler:
         while state.next_seed < len(seeds):
             z, y, x = seeds[state.next_seed].tolist()
             start = (z, y, x)
-            if self._worth(start):
+            if state.growth is None and self._worth(start):
                 count.tried += 1
-                moves = yield from self.grow(start)
+                state.growth = self.begin(start)
+            if state.growth is not None:
+                yield from self.grow(state.growth)
+                moves = state.growth.moves
                 count.moves += moves
                 voxels = self._keep(start, len(state.objects) + 1, count)
                 if voxels:
@@ -98,6 +120,7 @@ class Filler:
                     count.objects += 1
                 else:
                     count.wasted_moves += moves
+                state.growth = None
             state.next_seed += 1
 
     def _worth(self, start: Position) -> bool:
@@ -109,30 +132,28 @@ class Filler:
             return False
         return True
 
-    def grow(self, start: Position) -> Generator[np.ndarray, np.ndarray, int]:
-        """Move over one object; its logits are then in the canvas's seed.
+    def begin(self, start: Position) -> Growth:
+        """Begin an object: the canvas's seed is one voxel."""
+        self.canvas.begin(start, float(self.start_logit))
+        return Growth(start, deque([start]))
 
-        Returns:
-            the number of moves.
-        """
-        canvas, threshold = self.canvas, self.move_logit
-        canvas.begin(start, float(self.start_logit))
-        queue: deque[Position] = deque([start])
-        done: set[Position] = set()
-        moves = 0
+    def grow(self, growth: Growth) -> Moves:
+        """Move over one object; its logits are then in the canvas's seed."""
+        canvas, threshold, queue = self.canvas, self.move_logit, growth.queue
         while queue:
-            at = queue.popleft()
-            cell = self._cell(at, start)
-            if cell in done or not canvas.open(at) or canvas.seed[at] < threshold:
+            at = queue[0]
+            cell = self._cell(at, growth.start)
+            if cell in growth.done or not canvas.open(at) or canvas.seed[at] < threshold:
+                queue.popleft()
                 continue
-            if canvas.seed[start] < threshold:
+            if canvas.seed[growth.start] < threshold:
                 break
             canvas.look(at, self._fields)
             logits = yield self._fields
-            moves += 1
-            done.add(cell)
+            queue.popleft()
+            growth.moves += 1
+            growth.done.add(cell)
             queue.extend(self._steps(canvas.accept(at, logits, float(threshold)), at))
-        return moves
 
     def _cell(self, at: Position, start: Position) -> Position:
         """Cell of the lattice of deltas whose middle cell is centred on the start."""

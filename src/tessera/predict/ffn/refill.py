@@ -108,7 +108,7 @@ def refill(
         canvas = Canvas(contact.image, fov, None, logit(rules.pad))
         canvas.labels[others] = 1
         filler = Filler(canvas, deltas, rules)
-        yield from filler.grow(start)
+        yield from filler.grow(filler.begin(start))
         if canvas.seed[start] < filler.move_logit:
             return  # it does not even keep its own start
         fill = (canvas.seed >= filler.segment_logit) & ~others

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -129,42 +129,38 @@ def fill_subvolume(
         key: hash of all that the result depends on; a checkpoint of another is not believed.
     """
     seeds = find_seeds(image, blocked)
-    done: list[np.ndarray] = []
-    states = [State()]
-    first, begun = 0, None
     found = checkpoints.load(checkpoint, key) if checkpoint is not None else None
-    if found is not None:
-        first, kept, states = found
-        done, begun = kept[:-1], kept[-1]
+    done: list[np.ndarray] = [] if found is None else found.done
+    states: list[State] = [] if found is None else found.states
     clock = _Clock(rules.checkpoint_minutes * 60)
-    for order in range(first, len(rules.orders)):
-        if order >= len(states):
-            states.append(State())
+    for number, order in enumerate(rules.orders[len(done) :], len(done)):
         canvas = Canvas(image, mover.fov, blocked, logit(rules.pad))
-        if begun is not None:
-            canvas.labels[...] = begun
-            begun = None
-        filler = Filler(canvas, mover.deltas, rules)
-        places = seeds if rules.orders[order] == "forward" else seeds[::-1]
+        if number < len(states) and found is not None:
+            found.restore(canvas)
+        else:
+            states.append(State())
+        places = seeds if order == "forward" else seeds[::-1]
 
-        def moves(filler: Filler = filler, places: np.ndarray = places, at: int = order) -> Moves:
-            """Fill seed by seed, so that a checkpoint falls between two objects."""
-            state = states[at]
-            for _ in _seed_by_seed(places, state):
-                yield from filler.run(places[: state.next_seed + 1], state)
-                if checkpoint is not None and clock.due():
-                    checkpoints.save(checkpoint, key, at, done, filler.canvas.labels, states)
-            state.statistics.seeds = len(places)
+        def save(canvas: Canvas = canvas) -> None:
+            if checkpoint is not None and clock.due():
+                checkpoints.save(checkpoint, key, done, canvas, states)
 
-        drive([moves()], mover)
+        drive([_watched(Filler(canvas, mover.deltas, rules).run(places, states[-1]), save)], mover)
         done.append(canvas.labels)
     labels = np.maximum(np.stack(done), 0).astype(np.uint32)  # drops what is merely excluded
     return Filled(labels, states)
 
 
-def _seed_by_seed(seeds: np.ndarray, state: State) -> Iterator[None]:
-    while state.next_seed < len(seeds):
-        yield
+def _watched(moves: Moves, after: Callable[[], None]) -> Moves:
+    """Pass moves on, and call ``after`` each once its answer has been taken in."""
+    fields = next(moves, None)
+    while fields is not None:
+        logits = yield fields
+        try:
+            fields = moves.send(logits)
+        except StopIteration:
+            return
+        after()
 
 
 class _Clock:
