@@ -139,15 +139,15 @@ def faces(part: Part) -> dict[str, int]:
 
 def fill_cost(root: Path) -> dict[str, float]:
     """Sum moves and seconds over a fill's subvolumes."""
-    total = {"subvolumes": 0.0, "moves": 0.0, "seconds": 0.0}
-    for path in (root / FILL / "records").glob("*.jsonl"):
+    entries = {}
+    for path in sorted((root / FILL / "records").glob("*.json*")):
         for line in path.read_text().splitlines():
             entry = json.loads(line)
-            if "result" in entry:
-                total["subvolumes"] += 1
-                total["moves"] += sum(one["moves"] for one in entry["result"].values())
-                total["seconds"] += entry["seconds"]
-    return {name: round(value, 1) for name, value in total.items()}
+            if "block" in entry:
+                entries[entry["block"]] = entry
+    moves = sum(one["moves"] for e in entries.values() for one in e["result"].values())
+    seconds = round(sum(e["seconds"] for e in entries.values()), 1)
+    return {"subvolumes": len(entries), "moves": moves, "seconds": seconds}
 
 
 def main() -> None:
