@@ -1,25 +1,28 @@
 """The FIB-25 slab filled by the published network, against its truth, beside the published result.
 
-    python benchmarks/ffn_slab.py --slab FILE --one DIR [--pieces DIR --pieces-at Z Y X]
-                                  [--consensus DIR --consensus-at Z Y X]
+    python benchmarks/ffn_slab.py [--slab FILE] [--one DIR] [--pieces DIR] [--consensus DIR]
+                                  [--pieces-at Z Y X] [--consensus-at Z Y X]
 
-Each DIR is a specimen's results: of the slab filled as one subvolume; of a part of the slab that
-begins at voxel Z Y X, filled as subvolumes that overlap; of a part filled in both orders of seeds.
+Each DIR is a specimen's results of `examples/fib25.yaml`: with `subvolume: [128, 256, 256]`, so
+that the slab is filled in one piece; as it stands; and with `orders: [forward, reverse]`. The
+second and the third may be of a part of the slab, which then begins at voxel Z Y X, or be missing.
 `reference` is the published segmentation (filled in a larger cube) of the same voxels. All is
 scored on the slab, or part, less a margin at each face:
 
 - ``one_piece``: the objects as they were filled;
-- ``agglomeration``: a threshold is chosen on the planes below the middle and scored on the others;
+- ``agglomeration``: with the default threshold, and with one that is chosen on the planes below
+  the middle, scored on both halves;
 - ``pieces``: assembled objects, beside those of the one piece in the same voxels; ``faces`` counts
   the objects whose two sides at a face hold more than 80 % of each other, and those left apart.
 
-Prints a table and writes ``benchmarks/results/ffn_slab.json``.
+Prints them and writes ``benchmarks/results/ffn_slab.json``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ import h5py
 import numpy as np
 from common import keep
 
+from tessera.config import Assembly
 from tessera.evaluate.segmentation import count_overlaps, scores, threshold_curve
 from tessera.label.assembly.join import read_scores
 from tessera.label.assembly.matching import match, shared_slab
@@ -37,6 +41,7 @@ from tessera.volume.subvolume import extent, load_arrays, read_store, subvolume_
 SHOWN = ("voi_split_both", "voi_merge_both", "voi_sum_both", "voi_sum_whole", "rand_error_both",
          "coverage")  # fmt: skip
 THRESHOLDS = [2.0, *(n / 20 for n in range(20, 0, -1))]  # above 1 nothing is joined
+DEFAULT = THRESHOLDS.index(Assembly().recovered)
 FILL, LABEL = Path("predict/neurons"), Path("label/neurons/neuron")
 
 
@@ -93,6 +98,7 @@ def agglomeration(part: Part, truth: np.ndarray, reference: np.ndarray) -> dict[
                            part.place.start.z + (planes.stop or len(truth))],
                 "raw": shown(curves[name][0]),
                 "agglomerated": shown(curves[name][best]),
+                "agglomerated_default": shown(curves[name][DEFAULT]),
                 "reference": shown(scores(reference[planes], truth[planes])),
                 "voi_sum_both_over_thresholds": {
                     f"{one['threshold']:.2f}": round(one["voi_sum_both"], 4)
@@ -144,7 +150,7 @@ def fill_cost(root: Path) -> dict[str, float]:
         for line in path.read_text().splitlines():
             entry = json.loads(line)
             if "block" in entry:
-                entries[entry["block"]] = entry
+                entries[path.stem, entry["block"]] = entry
     moves = sum(one["moves"] for e in entries.values() for one in e["result"].values())
     seconds = round(sum(e["seconds"] for e in entries.values()), 1)
     return {"subvolumes": len(entries), "moves": moves, "seconds": seconds}
@@ -152,14 +158,17 @@ def fill_cost(root: Path) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--slab", type=Path, required=True, help="fib25_training2_z000-110.h5")
-    parser.add_argument("--one", type=Path, required=True, help="results of the slab in one piece")
-    parser.add_argument("--pieces", type=Path, help="results of a part of it in several")
-    parser.add_argument("--consensus", type=Path, help="results of a part, both orders of seeds")
+    slab = Path("../shared/data/em/fib25_training2_z000-110.h5")
+    parser.add_argument("--slab", type=Path, default=slab)
+    parser.add_argument("--one", type=Path, default=Path("results/fib25_one"))
+    parser.add_argument("--pieces", type=Path, default=Path("results/fib25"))
+    parser.add_argument("--consensus", type=Path, default=Path("results/fib25_both"))
     parser.add_argument("--pieces-at", type=int, nargs=3, default=(0, 0, 0), metavar="VOX")
     parser.add_argument("--consensus-at", type=int, nargs=3, default=(0, 0, 0), metavar="VOX")
     parser.add_argument("--margin", type=int, default=24, help="voxels at each face")
     args = parser.parse_args()
+    if not (args.one / LABEL / "fragments/labels.json").exists():
+        sys.exit(f"{args.one}: holds no labels of the slab in one piece; run the workflow for it")
     one = Part(args.one, (0, 0, 0), args.margin)
     with h5py.File(args.slab) as file:
         truth, reference = (file[f"labels/{n}"][:] for n in ("neuron_ids", "ffn_reference"))
@@ -178,7 +187,7 @@ def main() -> None:
     if (args.one / FILL / "refill").exists():
         found["agglomeration"] = agglomeration(one, truth[box.slices], reference[box.slices])
     for name in ("pieces", "consensus"):
-        if getattr(args, name) is None:
+        if not (getattr(args, name) / LABEL / "fragments/labels.json").exists():
             continue
         part = Part(getattr(args, name), getattr(args, f"{name}_at"), args.margin)
         box = part.place
