@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,12 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from tessera.errors import TesseraError
+from tessera.volume import metadata
 from tessera.volume.box import Box, Grid, Triple
+from tessera.volume.metadata import ArrayInfo
 from tessera.volume.store import Layout, create_volume, open_volume
 
 PIPELINES = ("zarr.core.codec_pipeline.BatchedCodecPipeline", "zarrs.ZarrsCodecPipeline")
@@ -56,7 +61,8 @@ def test_what_is_written_is_read_by_both(
             data[..., z, y, x] = 0
         volume.write(block.write, data[(..., *block.write.slices)])
         (file,) = volume.shard_files(block.write)
-        assert file.exists() == bool(data[(..., *block.write.slices)].any())
+        assert file.exists()
+    np.testing.assert_array_equal(volume.read(Box.whole(shape)), data)
     for pipeline in PIPELINES:
         np.testing.assert_array_equal(read(path, pipeline), data)
 
@@ -84,6 +90,7 @@ def test_several_shards_at_once(tmp_path: Path) -> None:
     data = np.random.default_rng(1).integers(1, 250, layout.shape).astype(np.uint8)
     volume = create_volume(tmp_path / "v.zarr", layout)
     volume.write(Box.whole(layout.shape), data)
+    np.testing.assert_array_equal(volume.read(Box.whole(layout.shape)), data)
     for pipeline in PIPELINES:
         np.testing.assert_array_equal(read(tmp_path / "v.zarr", pipeline), data)
     again = create_volume(tmp_path / "w.zarr", layout)
@@ -97,12 +104,87 @@ def test_several_shards_at_once(tmp_path: Path) -> None:
         assert first.read_bytes() == second.read_bytes()
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_what_zarr_writes_is_read_by_ours(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """zarr-python stores chunks in another order, and no shards of zeros."""
+    path = tmp_path_factory.mktemp("theirs") / "v.zarr"
+    shape = data.draw(SIZE)
+    channels = data.draw(st.integers(0, 3))
+    dtype = data.draw(st.sampled_from(("uint8", "int16", "uint32", "float32", "float64")))
+    size = (channels, *shape) if channels else shape
+    random = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    truth = (random.integers(0, 99, size) * (random.random(size) < 0.01)).astype(dtype)
+    layout = Layout(
+        Triple(*shape), dtype, (1, 1, 1), Triple(4, 4, 4), Triple(8, 4, 12), tuple("abc"[:channels])
+    )
+    create_volume(path, layout)
+    attributes = json.loads((path / "zarr.json").read_text())
+    del attributes["attributes"]["tessera"]["every_shard_is_a_file"]
+    (path / "zarr.json").write_text(json.dumps(attributes))
+    zarr.open_array(path / "0", mode="r+")[...] = truth
+    start = [data.draw(st.integers(0, n - 1)) for n in shape]
+    stop = [data.draw(st.integers(a + 1, n)) for a, n in zip(start, shape, strict=True)]
+    box = Box.of(tuple(start), tuple(stop))
+    volume = open_volume(path)
+    np.testing.assert_array_equal(volume.read(box), truth[(..., *box.slices)])
+    if channels:
+        np.testing.assert_array_equal(volume.read(box, channels - 1), truth[-1][box.slices])
+
+
+def test_metadata_is_what_zarr_writes(tmp_path: Path) -> None:
+    for dtype in ("uint8", "uint16", "uint32", "int64", "float16", "float32", "float64"):
+        for lead in ((), (2,)):
+            info = ArrayInfo(
+                (*lead, 20, 30, 41),
+                np.dtype(dtype),
+                (*(1 for _ in lead), 4, 8, 8),
+                (*lead, 8, 16, 16),
+            )
+            axes = ("c", "z", "y", "x")[-len(info.shape) :]
+            path = tmp_path / f"{dtype}{len(lead)}"
+            zarr.create_array(
+                path,
+                shape=info.shape,
+                dtype=dtype,
+                chunks=info.chunk,
+                shards=info.shard,
+                compressors=(ZstdCodec(level=3), Crc32cCodec()),
+                fill_value=0,
+                dimension_names=axes,
+            )
+            theirs = metadata.read(path)
+            assert metadata.array(info, axes) == theirs
+            assert metadata.recognise(theirs) == info
+    assert metadata.recognise({**theirs, "fill_value": 1.0}) is None
+    assert metadata.recognise({**theirs, "data_type": "complex"}) is None
+    zarr.create_group(tmp_path / "group", zarr_format=3, attributes={"a": [1]})
+    assert metadata.group({"a": [1]}) == metadata.read(tmp_path / "group")
+
+
 def test_zeros_take_the_place_of_what_was_there(tmp_path: Path) -> None:
     volume, box = one(tmp_path), Box.whole((8, 8, 8))
     volume.write(box, np.ones(box.shape, np.uint16))
     volume.write(box, np.zeros(box.shape, np.uint16))
-    assert not volume.shard_files(box)[0].exists()
+    (file,) = volume.shard_files(box)
+    assert file.stat().st_size == 8 * 16 + 4  # the index of eight chunks, and nothing else
     assert not open_volume(tmp_path / "v.zarr").read(box).any()
+    for pipeline in PIPELINES:
+        assert not read(tmp_path / "v.zarr", pipeline).any()
+
+
+def test_a_shard_that_is_missing_is_refused(tmp_path: Path) -> None:
+    """Zarr would take it for zeros, and what follows would be computed from nothing."""
+    layout = Layout(Triple(8, 8, 16), "uint8", (1, 1, 1), Triple(4, 4, 4), Triple(8, 8, 8))
+    volume = create_volume(tmp_path / "v.zarr", layout)
+    box = Box.whole(layout.shape)
+    volume.write(box, np.ones(box.shape, np.uint8))
+    volume.shard_files(box)[1].unlink()
+    assert volume.read(Box.whole((8, 8, 8))).all()
+    with pytest.raises(TesseraError, match=r"0/c/0/0/1: this shard is missing; run 'tessera ver"):
+        volume.read(Box.of((0, 0, 7), (1, 1, 9)))
 
 
 def test_a_flipped_byte_is_refused(tmp_path: Path) -> None:
@@ -115,6 +197,12 @@ def test_a_flipped_byte_is_refused(tmp_path: Path) -> None:
     for pipeline in PIPELINES:
         with pytest.raises(Exception, match=r"(?i)checksum|crc|codec"):
             read(tmp_path / "v.zarr", pipeline)
+    with pytest.raises(TesseraError, match="damaged, a checksum"):
+        volume.read(box)
+    for left in range(len(content)):
+        file.write_bytes(content[:left])
+        with pytest.raises(TesseraError, match="damaged"):
+            volume.read(box)
 
 
 def test_volumes_of_others_are_only_read(tmp_path: Path) -> None:

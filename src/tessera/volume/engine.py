@@ -44,7 +44,7 @@ class Task:
         write: stores the result, whole files only (runs in a thread); may return a small dict
             that is kept in the record, e.g. a count.
         files: the files that a block writes; their hashes go into the record. Files that do not
-            exist afterwards (shards of nothing but zeros) are noted as absent.
+            exist afterwards are noted as absent.
         name: what the progress line says.
     """
 

@@ -24,7 +24,7 @@ import xxhash
 
 from tessera.errors import TesseraError
 
-ABSENT = "absent"  # the hash of a shard of nothing but zeros, which is not stored
+ABSENT = "absent"  # the hash of a file that is not there
 
 
 def file_hash(path: Path) -> str:

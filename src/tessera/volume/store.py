@@ -4,6 +4,10 @@ A *shard* is one file that holds many *chunks*; it is the smallest thing that is
 chunk is the smallest thing that is read. A write covers whole shards (or ends at the volume's
 edge), so that no two processes ever write one file and no lock is needed. Anything else is
 refused: it would lose data without an error.
+
+Zarr takes a file that is not there for zeros, so that a shard that was lost (or is not seen yet
+from another node) would be computed with as if it were background. In a volume that tessera lays
+out every shard is a file, those of nothing but zeros too; one that is missing is refused.
 """
 
 from __future__ import annotations
@@ -19,15 +23,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
-from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from tessera.errors import TesseraError
+from tessera.volume import metadata
 from tessera.volume.box import Box, Triple
-from tessera.volume.shard import ZSTD_LEVEL, encode_shard
+from tessera.volume.metadata import ArrayInfo
+from tessera.volume.shard import DamagedShard, Slices, decode_shard, encode_shard
 
-_READ_PIPELINE = "zarrs.ZarrsCodecPipeline"  # twice as fast as zarr-python's on reads
-_COMPRESSORS = (ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec())
+_FOREIGN_PIPELINE = "zarrs.ZarrsCodecPipeline"  # twice as fast as zarr-python's on reads
+_NO_SHARD_IS_MISSING = "every_shard_is_a_file"
+_REMEDY = (
+    "run 'tessera verify' on the results, which finds all such shards, then the workflow again"
+)
 
 
 @dataclass(frozen=True)
@@ -72,11 +79,13 @@ class Volume:
     def __init__(self, path: Path, level: int = 0) -> None:
         self.path = Path(path)
         self.level = level
+        self._foreign: Any = None  # zarr's array, of a volume that tessera did not lay out
         try:
-            self.attributes: dict[str, Any] = dict(zarr.open_group(self.path, mode="r").attrs)
-            with zarr.config.set({"codec_pipeline.path": _READ_PIPELINE}):
-                self._read = zarr.open_array(self.path / str(level), mode="r")
-        except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+            self.attributes: dict[str, Any] = dict(metadata.read(self.path)["attributes"])
+            info = metadata.recognise(metadata.read(self.path / str(level)))
+            if info is None:
+                self._foreign, info = _open_foreign(self.path / str(level))
+        except (OSError, ValueError, KeyError) as error:
             raise TesseraError(
                 f"{path}: cannot be read as an OME-Zarr volume ({error}); give the folder that "
                 "holds zarr.json"
@@ -85,22 +94,27 @@ class Volume:
         scale = axes["datasets"][level]["coordinateTransformations"]
         self.voxel_um: tuple[float, float, float] = tuple(scale[0]["scale"][-3:])
         self.origin_um: tuple[float, float, float] = tuple(scale[1]["translation"][-3:])
-        self.has_channels = self._read.ndim == 4
-        self.shape = Triple(*self._read.shape[-3:])
-        self.dtype = np.dtype(self._read.dtype)
-        self.chunk = Triple(*self._read.chunks[-3:])
-        self.shard = Triple(*(self._read.shards or self._read.chunks)[-3:])
+        self._info = info
+        self.has_channels = len(info.shape) == 4
+        self.shape = Triple(*info.shape[-3:])
+        self.dtype = info.dtype
+        self.chunk = Triple(*info.chunk[-3:])
+        self.shard = Triple(*info.shard[-3:])
         self.levels = len(axes["datasets"])
+
+    @property
+    def _told(self) -> dict[str, Any]:
+        return dict(self.attributes.get("tessera", {}))
 
     @property
     def channels(self) -> tuple[str, ...]:
         """Names of the channels; empty for a volume without."""
-        return tuple(self.attributes.get("tessera", {}).get("channels", ()))
+        return tuple(self._told.get("channels", ()))
 
     @property
     def provenance(self) -> dict[str, Any]:
         """What made this volume: version, settings, inputs."""
-        return dict(self.attributes.get("tessera", {}).get("provenance", {}))
+        return dict(self._told.get("provenance", {}))
 
     def read(self, box: Box, channel: int | None = None) -> np.ndarray:
         """Return the voxels of ``box``; beyond the volume's edge it mirrors.
@@ -115,20 +129,43 @@ class Volume:
         Returns:
             array of ``box.shape`` (z, y, x), channels first where there are any and all are read.
         """
-        # A slice, not a number: zarrs cannot read some boxes of one voxel's width otherwise.
-        lead: Any = ... if channel is None else slice(channel, channel + 1)
         if Box.whole(self.shape).contains(box):
-            data = np.asarray(self._read[(lead, *box.slices)])
+            data = self._load(box, channel)
             return data if channel is None else data[0]
         wanted = [
             mirror(np.arange(a, b), n)
             for a, b, n in zip(box.start, box.stop, self.shape, strict=True)
         ]
-        inner = tuple(slice(int(i.min()), int(i.max()) + 1) for i in wanted)
-        data = np.asarray(self._read[(lead, *inner)])
-        for axis, (index, part) in enumerate(zip(wanted, inner, strict=True), start=-3):
-            data = np.take(data, index - part.start, axis=axis)
+        inner = Box.of(tuple(int(i.min()) for i in wanted), tuple(int(i.max()) + 1 for i in wanted))
+        data = self._load(inner, channel)
+        for axis, (index, start) in enumerate(zip(wanted, inner.start, strict=True), start=-3):
+            data = np.take(data, index - start, axis=axis)
         return data if channel is None else data[0]
+
+    def _load(self, box: Box, channel: int | None) -> np.ndarray:
+        """Voxels of a box inside the volume, with the channel axis if there is one."""
+        lead: Slices = ()
+        if self.has_channels:
+            every = slice(0, self._info.shape[0])
+            lead = (every if channel is None else slice(channel, channel + 1),)
+        if self._foreign is not None:
+            return np.asarray(self._foreign[(*lead, *box.slices)])
+        out = np.empty((*(s.stop - s.start for s in lead), *box.shape), self.dtype)
+        if box.empty:
+            return out
+        for file, part in zip(self.shard_files(box), self._shards(box), strict=True):
+            start = tuple(a // s * s for a, s in zip(part.start, self.shard, strict=True))
+            within = (*lead, *part.shift(tuple(-a for a in start)).slices)
+            target = out[(..., *part.inside(box))]
+            try:
+                decode_shard(file, within, target, self._info.chunk, self._info.shard)
+            except FileNotFoundError:
+                if self._told.get(_NO_SHARD_IS_MISSING):
+                    raise TesseraError(f"{file}: this shard is missing; {_REMEDY}") from None
+                target[...] = 0
+            except DamagedShard as error:
+                raise TesseraError(f"{file}: is damaged, {error}; {_REMEDY}") from None
+        return out
 
     def write(self, box: Box, data: np.ndarray) -> None:
         """Write the voxels of ``box``, which must be whole shards.
@@ -141,16 +178,13 @@ class Volume:
                 raise ValueError(f"{self.path}: box {box} is not made of whole shards {self.shard}")
         if tuple(data.shape[-3:]) != tuple(box.shape):
             raise ValueError(f"{self.path}: {data.shape} voxels do not fill {box}")
-        if self._read.shards is None or self._read.compressors != _COMPRESSORS:
+        if self._foreign is not None:
             raise ValueError(f"{self.path}: was not laid out by tessera, so it is only read")
         values = np.asarray(data, dtype=self.dtype)
-        lead = values.shape[:-3]
-        chunk, shard = (*(1,) * len(lead), *self.chunk), (*lead, *self.shard)
         for file, part in zip(self.shard_files(box), self._shards(box), strict=True):
-            encoded = encode_shard(values[(..., *part.inside(box))], chunk, shard)
-            if encoded is None:
-                file.unlink(missing_ok=True)
-                continue
+            encoded = encode_shard(
+                values[(..., *part.inside(box))], self._info.chunk, self._info.shard
+            )
             file.parent.mkdir(parents=True, exist_ok=True)
             # A reader sees the old file or the new one, never half. One process writes a shard, so
             # the name needs not be another each time, and what a kill leaves is written over.
@@ -175,10 +209,7 @@ class Volume:
         ]
 
     def shard_files(self, box: Box) -> list[Path]:
-        """Return the files of the shards that touch ``box``, in z, y, x order; some may not exist:
-
-        a shard of nothing but the fill value (0) is not stored.
-        """
+        """Return the files of the shards that touch ``box``, in z, y, x order."""
         ranges = [
             range(a // s, -(-b // s))
             for a, b, s in zip(box.start, box.stop, self.shard, strict=True)
@@ -220,20 +251,18 @@ def create_volume(
             return Volume(path)
         if path.exists():
             shutil.rmtree(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        group = zarr.create_group(path, zarr_format=3, attributes=attributes)
         channels = (len(layout.channels),) if layout.channels else ()
         for level in range(layout.levels):
-            group.create_array(
-                str(level),
+            info = ArrayInfo(
                 shape=(*channels, *layout.level_shape(level)),
-                dtype=layout.dtype,
-                chunks=((1,) if channels else ()) + tuple(layout.chunk),
-                shards=channels + tuple(layout.shard),
-                compressors=_COMPRESSORS,
-                fill_value=0,
-                dimension_names=(("c",) if channels else ()) + ("z", "y", "x"),
+                dtype=np.dtype(layout.dtype),
+                chunk=(*(1 for _ in channels), *layout.chunk),
+                shard=(*channels, *layout.shard),
             )
+            axes = ("c", "z", "y", "x")[-len(info.shape) :]
+            metadata.write(path / str(level), metadata.array(info, axes))
+        # The group last: with it the volume is there.
+        metadata.write(path, metadata.group(attributes))
     return Volume(path)
 
 
@@ -249,6 +278,16 @@ def _same(path: Path, layout: Layout, attributes: dict[str, Any]) -> bool:
         and (found.shape, found.chunk, found.shard) == (layout.shape, layout.chunk, layout.shard)
         and found.dtype == layout.dtype
     )
+
+
+def _open_foreign(folder: Path) -> tuple[Any, ArrayInfo]:
+    """Open an array of another layout with zarr-python, which takes a while to import."""
+    import zarr
+
+    with zarr.config.set({"codec_pipeline.path": _FOREIGN_PIPELINE}):
+        found = zarr.open_array(folder, mode="r")
+    shard = found.shards or found.chunks
+    return found, ArrayInfo(found.shape, np.dtype(found.dtype), found.chunks, shard)
 
 
 def open_volume(path: str | Path, level: int = 0) -> Volume:
@@ -287,7 +326,11 @@ def _metadata(layout: Layout, provenance: dict[str, Any] | None) -> dict[str, An
     multiscale = {"name": "volume", "axes": axes, "datasets": datasets, "type": "mean"}
     return {
         "ome": {"version": "0.5", "multiscales": [multiscale]},
-        "tessera": {"channels": list(layout.channels), "provenance": provenance or {}},
+        "tessera": {
+            "channels": list(layout.channels),
+            "provenance": provenance or {},
+            _NO_SHARD_IS_MISSING: True,
+        },
     }
 
 
