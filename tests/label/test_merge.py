@@ -22,22 +22,22 @@ def labelled(
     grid = Grid.of(mask.shape, block)
 
     def label(number: int) -> tuple[np.ndarray, int]:
-        box = fragments.extended_box(grid[number], grid.shape)
-        return fragments.label_box(np.ascontiguousarray(mask[box.slices]), connectivity)
+        own = np.ascontiguousarray(mask[grid[number].write.slices])
+        return fragments.label_box(own, connectivity)
 
     def load(number: int) -> fragments.Fragments:
         ids, count = label(number)
-        return fragments.describe(ids, count, grid[number], grid.shape)
+        found = fragments.describe(ids, count, grid[number], grid.shape)
+        return fragments.from_entry(fragments.to_entry(found), grid[number].write.shape)
 
-    begins, objects, pairs = merge.collect(grid, load)
+    begins, objects, pairs = merge.collect(grid, load, connectivity)
     root, count = merge.unite(int(begins[-1]), pairs)
     table, found = merge.number(objects, root, count, min_voxels)
     out = np.zeros(mask.shape, np.uint32)
     for at, place in enumerate(grid):
         ids, _ = label(at)
-        z, y, x = place.write.shape
         own = np.concatenate([[0], table[begins[at] : begins[at + 1]]])
-        out[place.write.slices] = own[ids[:z, :y, :x]]
+        out[place.write.slices] = own[ids]
     return out, found
 
 
@@ -142,22 +142,28 @@ def test_a_long_chain_is_united_in_few_rounds() -> None:
 
 
 def test_fragments_are_packed_and_unpacked() -> None:
-    ids = np.random.default_rng(0).integers(0, 4, (5, 6, 7)).astype(np.uint32)
+    ids = np.random.default_rng(0).integers(0, 4, (4, 5, 6)).astype(np.uint32)
     grid = Grid.of((9, 9, 9), (4, 5, 6))
     found = fragments.describe(ids, 3, grid[0], grid.shape)
-    again = fragments.from_entry(fragments.to_entry(found))
+    again = fragments.from_entry(fragments.to_entry(found), (4, 5, 6))
     np.testing.assert_array_equal(again.objects, found.objects)
-    for a, b in zip(again.low + again.high, found.low + found.high, strict=True):
+    for a, b in zip(again.faces, found.faces, strict=True):
         np.testing.assert_array_equal(a, b)
-    with pytest.raises(ValueError, match="packed fragments"):
-        fragments.from_entry(fragments.to_entry(found) | {"fragments": 2})
+    np.testing.assert_array_equal(again.faces[3], ids[:, -1])
+    for change, size in (
+        ({"fragments": 2}, (4, 5, 6)),
+        ({}, (4, 5, 7)),
+        ({"packed": ""}, (4, 5, 6)),
+    ):
+        with pytest.raises(ValueError, match="packed fragments"):
+            fragments.from_entry(fragments.to_entry(found) | change, size)
 
 
 def test_fragments_that_touch_are_measured_apart() -> None:
     """Labels need not be components: subvolumes of a flood-filling network touch."""
     ids = np.random.default_rng(0).integers(0, 4, (5, 6, 7)).astype(np.uint32)
     grid = Grid.of((5, 6, 7), (5, 6, 7))
-    rows = fragments.describe(ids, 3, grid[0], grid.shape).objects
+    rows = fragments.measure(ids, 3, grid[0], grid.shape)
     for number, row in enumerate(rows, start=1):
         places = np.argwhere(ids == number)
         assert row[fragments.VOXELS] == len(places)

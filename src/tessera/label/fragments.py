@@ -1,43 +1,32 @@
 """Fragments: the connected components of one block, and what the merge must know of them.
 
-A block is labelled in its *extended box*: its write box and one voxel more at the high end of each
-axis where there is a neighbour. Two voxels that touch lie both in the extended box of one block
-(along each axis, the block of the lower one), whatever the connectivity; so what touches across
-faces, edges or corners is one fragment of some block, and it only remains to say which fragments
-of neighbours are the same. They are the same where they hold the same voxel: the extended box of
-block C overlaps the write box of its neighbour D = C + d in a plane, line or voxel::
-
-        C . . . | D          d in {0, 1}^3 without (0, 0, 0)
-        C . . . | D          C's ids there: ``high[d]`` of C
-        --------+--          D's ids there: ``low[d]`` of D
-        E . . . | F
-
-Both list the foreground voxels of the overlap in z, y, x order, hence voxel by voxel.
+A block is labelled by itself, in its write box, so that it reads no voxel of its neighbours. What
+it leaves for the merge are sums over each fragment, and the ids on the block's six faces: whatever
+touches a fragment from another block lies behind one of them (see :mod:`.touch`).
 
 What a block has found is packed into its entry of the batch's record, so that there is no file a
-block: the rows of ``objects``, then all lists of ids, one after the other (low then high, in the
-order of :data:`OFFSETS`), whose lengths stand beside them.
+block: the rows of ``objects``, then one bit for each voxel of the faces, set where it is
+foreground, then the ids of those that are.
 """
 
 from __future__ import annotations
 
 import base64
-import itertools
 import zlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tessera.volume.box import Block, Box, Triple
+from tessera.volume.box import Block, Triple
 
-OFFSETS = tuple(Triple(*d) for d in itertools.product((0, 1), repeat=3) if any(d))
-
-# Columns of `objects`. A fragment that lies wholly beyond the write box has no voxels; then FIRST
-# and START are larger, and STOP smaller, than any other's, so that min and max pass over them.
+# Columns of `objects`. An id without voxels (of subvolumes, which reach beyond what they own) has
+# FIRST and START larger, and STOP smaller, than any other's, so that min and max pass over them.
 VOXELS, FIRST, SUM, START, STOP = 0, 1, slice(2, 5), slice(5, 8), slice(8, 11)
 COLUMNS = 11
 _FAR = np.iinfo(np.int64).max
+
+Faces = tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True)
@@ -45,22 +34,15 @@ class Fragments:
     """What one block tells the merge.
 
     Attributes:
-        objects: int64 (fragment, 11), fragment i + 1 in row i, of the voxels in the write box:
-            number of voxels, first voxel (its z, y, x index in the whole volume, flattened),
-            sums of z, y, x, start and stop of the bounding box, all in the volume's coordinates.
-        low: for each of :data:`OFFSETS`, uint32 ids of the foreground on the block's low side.
-        high: the same on the high side, beyond the write box.
+        objects: int64 (fragment, 11), fragment i + 1 in row i: number of voxels, first voxel (its
+            z, y, x index in the whole volume, flattened), sums of z, y, x, start and stop of the
+            bounding box, all in the volume's coordinates.
+        faces: uint32 ids on the block's faces: lowest and highest plane along z (y, x), along y
+            (z, x) and along x (z, y).
     """
 
     objects: np.ndarray
-    low: tuple[np.ndarray, ...]
-    high: tuple[np.ndarray, ...]
-
-
-def extended_box(block: Block, shape: Triple) -> Box:
-    """Return the write box and one voxel more at the high ends that are not the volume's."""
-    stop = tuple(min(b + 1, n) for b, n in zip(block.write.stop, shape, strict=True))
-    return Box.of(block.write.start, stop)
+    faces: Faces
 
 
 def label_box(mask: np.ndarray, connectivity: int) -> tuple[np.ndarray, int]:
@@ -74,7 +56,11 @@ def label_box(mask: np.ndarray, connectivity: int) -> tuple[np.ndarray, int]:
     if not mask.any():
         return np.zeros(mask.shape, np.uint32), 0
     ids, count = cc3d.connected_components(  # type: ignore[call-overload]
-        mask.view(np.uint8), connectivity=connectivity, return_N=True, out_dtype=np.uint32
+        mask.view(np.uint8),
+        connectivity=connectivity,
+        return_N=True,
+        out_dtype=np.uint32,
+        binary_image=True,
     )
     return ids, int(count)
 
@@ -83,30 +69,16 @@ def describe(ids: np.ndarray, count: int, block: Block, shape: Triple) -> Fragme
     """Measure the fragments of a block.
 
     Args:
-        ids: uint32 (z, y, x), labels of the block's extended box.
+        ids: uint32 (z, y, x), labels of the block's write box.
         count: their number.
         block: the block; ``shape``: the volume's size.
     """
-    size = block.write.shape
-    low, high = [], []
-    for offset in OFFSETS:
-        near = tuple(slice(0, 1) if d else slice(0, n) for d, n in zip(offset, size, strict=True))
-        far = tuple(
-            slice(n, n + 1) if d else slice(0, n) for d, n in zip(offset, size, strict=True)
-        )
-        before = all(a > 0 for a, d in zip(block.write.start, offset, strict=True) if d)
-        low.append(_foreground(ids[near]) if before else np.zeros(0, np.uint32))
-        high.append(_foreground(ids[far]))
-    z, y, x = size
-    return Fragments(_measure(ids[:z, :y, :x], count, block, shape), tuple(low), tuple(high))
+    faces = tuple(ids.take(end, axis) for axis in range(3) for end in (0, -1))
+    return Fragments(measure(ids, count, block, shape), faces)
 
 
-def _foreground(ids: np.ndarray) -> np.ndarray:
-    return ids[ids != 0]
-
-
-def _measure(ids: np.ndarray, count: int, block: Block, shape: Triple) -> np.ndarray:
-    """Sums over the write box; see :class:`Fragments`. All in whole numbers, so exact.
+def measure(ids: np.ndarray, count: int, block: Block, shape: Triple) -> np.ndarray:
+    """Return :attr:`Fragments.objects` of a write box. All in whole numbers, so exact.
 
     It works on runs of one id along x, of which there are far fewer than voxels.
     """
@@ -116,8 +88,7 @@ def _measure(ids: np.ndarray, count: int, block: Block, shape: Triple) -> np.nda
     z, y, x, length, of = _runs(ids)
     z, y, x = (a + start for a, start in zip((z, y, x), block.write.start, strict=True))
     first = (z * shape.y + y) * shape.x + x
-    voxels = _sum(of, length, count)
-    objects[:, VOXELS] = voxels
+    objects[:, VOXELS] = _sum(of, length, count)
     # Of several values for one place numpy keeps the last: backwards, that is the first voxel.
     objects[of[::-1], FIRST] = first[::-1]
     # A run of n voxels from x on sums up to n x + n (n - 1) / 2.
@@ -154,29 +125,39 @@ def _runs(ids: np.ndarray) -> tuple[np.ndarray, ...]:
 
 def to_entry(fragments: Fragments) -> dict[str, Any]:
     """Return a block's fragments as they stand in its record's entry: plain JSON types."""
-    lists = fragments.low + fragments.high
-    raw = fragments.objects.astype("<i8").tobytes() + np.concatenate(lists).astype("<u4").tobytes()
+    ids = np.concatenate([face.ravel() for face in fragments.faces])
+    there = ids != 0
+    parts = (fragments.objects.astype("<i8"), np.packbits(there), ids[there].astype("<u4"))
+    raw = b"".join(part.tobytes() for part in parts)
     return {
         "fragments": len(fragments.objects),
-        "lengths": [len(ids) for ids in lists],
         "packed": base64.b64encode(zlib.compress(raw, 1)).decode(),
     }
 
 
-def from_entry(entry: dict[str, Any]) -> Fragments:
-    """Return what :func:`to_entry` packed.
+def from_entry(entry: dict[str, Any], size: tuple[int, int, int]) -> Fragments:
+    """Return what :func:`to_entry` packed of a block of ``size`` (z, y, x) voxels.
 
     Raises:
         ValueError: if it is no such entry, or not as it was written.
     """
     try:
         raw = zlib.decompress(base64.b64decode(entry["packed"], validate=True))
-        count, lengths = int(entry["fragments"]), [int(n) for n in entry["lengths"]]
+        count = int(entry["fragments"])
     except (KeyError, TypeError, zlib.error) as error:
         raise ValueError(f"no packed fragments ({type(error).__name__})") from None
+    shapes = [size[:axis] + size[axis + 1 :] for axis in range(3) for _ in range(2)]
+    ends = np.cumsum([a * b for a, b in shapes])
     rows = count * COLUMNS * 8
-    if len(lengths) != 2 * len(OFFSETS) or len(raw) != rows + 4 * sum(lengths):
+    listed = rows + -(-int(ends[-1]) // 8)
+    if len(raw) < listed:
         raise ValueError("packed fragments of another length")
+    bits = np.frombuffer(raw[rows:listed], np.uint8)
+    there = np.unpackbits(bits, count=int(ends[-1])).view(bool)
+    if len(raw) != listed + 4 * np.count_nonzero(there):
+        raise ValueError("packed fragments of another length")
+    ids = np.zeros(len(there), np.uint32)
+    ids[there] = np.frombuffer(raw[listed:], "<u4")
+    faces = zip(np.split(ids, ends[:-1]), shapes, strict=True)
     objects = np.frombuffer(raw[:rows], "<i8").reshape(count, COLUMNS)
-    lists = tuple(np.split(np.frombuffer(raw[rows:], "<u4"), np.cumsum(lengths)[:-1]))
-    return Fragments(objects, lists[: len(OFFSETS)], lists[len(OFFSETS) :])
+    return Fragments(objects, tuple(face.reshape(shape) for face, shape in faces))

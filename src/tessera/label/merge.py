@@ -1,14 +1,14 @@
 """The second pass: which fragments are one object, and which id it gets.
 
 1. Number all fragments of all blocks one after the other.
-2. Where neighbours see the same voxel, their fragments are one: a list of pairs.
+2. Fragments of neighbours that touch are one: a list of pairs.
 3. One union-find over all pairs (connected components of the graph of fragments).
 4. Sums over an object's fragments: its size, centre and box. Objects that are too small drop out.
 5. Ids 1, 2, ... in the order of the objects' first voxels (z, y, x): they depend on the voxels
    alone, on no block, batch or order.
 
-Memory is bounded by the number of fragments and of pairs, never by the voxels: of the overlaps,
-only a few rows of blocks are held at a time.
+Memory is bounded by the number of fragments and of pairs, never by the voxels: of the faces, only
+those of a few rows of blocks are held at a time.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ import numpy as np
 from tessera.compute.progress import Progress
 from tessera.errors import TesseraError
 from tessera.label import fragments
-from tessera.label.fragments import FIRST, OFFSETS, START, STOP, SUM, VOXELS, Fragments
+from tessera.label.fragments import FIRST, START, STOP, SUM, VOXELS, Fragments
 from tessera.label.plan import LARGEST_ID, Plan
+from tessera.label.touch import directions, touching
 from tessera.volume.box import Block, Grid
 from tessera.volume.record import Record, file_hash, read_done
 from tessera.volume.store import write_errors
@@ -42,11 +43,10 @@ def merge(plan: Plan) -> int:
     Raises:
         TesseraError: if the first pass is not done, or there are more objects than ids.
     """
-    nx = plan.grid.counts.x
-    # A block meets its neighbours of this row and the last, and of the same rows one plane up.
-    load = lru_cache(4 * (nx + 1) + 1)(Local(plan).load)
+    # A block meets its neighbours of this row and the last, and of three rows one plane up.
+    load = lru_cache(5 * (plan.grid.counts.x + 2))(Local(plan).load)
     bar = Progress("label merge, blocks", len(plan.grid))
-    begins, objects, pairs = collect(plan.grid, load, bar)
+    begins, objects, pairs = collect(plan.grid, load, plan.connectivity, bar)
     root, count = unite(begins[-1], pairs)
     table, found = number(objects, root, count, plan.min_voxels)
     bar.finish()
@@ -75,19 +75,19 @@ class Local:
             TesseraError: its batch is not done, or the record is not as it was written.
         """
         batch = bisect_right(self._ends, number)
-        name = self._plan.grid[number].name
-        entry = self._read(batch).entries.get(name)
+        block = self._plan.grid[number]
+        entry = self._read(batch).entries.get(block.name)
         try:
-            return fragments.from_entry({} if entry is None else entry.result)
+            return fragments.from_entry({} if entry is None else entry.result, block.write.shape)
         except ValueError as error:
             raise TesseraError(
-                f"{self._plan.record(batch, self._plan.local)}: block {name} holds {error}; remove "
-                "this file and run the workflow again"
+                f"{self._plan.record(batch, self._plan.local)}: block {block.name} holds {error}; "
+                "remove this file and run the workflow again"
             ) from None
 
 
 def collect(
-    grid: Grid, load: Load, bar: Progress | None = None
+    grid: Grid, load: Load, connectivity: int, bar: Progress | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read all blocks once in order.
 
@@ -104,30 +104,21 @@ def collect(
         here = load(at)
         begins[at + 1] = begins[at] + len(here.objects)
         objects.append(here.objects)
-        for place, offset in enumerate(OFFSETS):
-            if all(i >= d for i, d in zip(block.index, offset, strict=True)):
-                before = _number_before(grid, block, offset)
-                same = _same(load(before).high[place], here.low[place], block)
+        for direction in directions(connectivity):
+            before = _number_before(grid, block, direction)
+            if before is not None and len(here.objects):
+                same = touching(load(before).faces, here.faces, direction, connectivity)
                 pairs.append(same + [begins[before] - 1, begins[at] - 1])
         if bar is not None:
             bar.step()
     return begins, np.concatenate(objects), np.concatenate([np.zeros((0, 2), np.int64), *pairs])
 
 
-def _number_before(grid: Grid, block: Block, offset: tuple[int, int, int]) -> int:
-    z, y, x = (i - d for i, d in zip(block.index, offset, strict=True))
-    return grid.number((z, y, x))
-
-
-def _same(high: np.ndarray, low: np.ndarray, block: Block) -> np.ndarray:
-    """Return the distinct pairs (neighbour's id, own id), int64 (pairs, 2), of one overlap."""
-    if len(high) != len(low):
-        raise TesseraError(
-            f"label merge: block {block.name} and a neighbour disagree on what lies between them; "
-            "the prediction changed between batches, run 'tessera label local' again"
-        )
-    both = np.unique(high.astype(np.uint64) << np.uint64(32) | low)
-    return np.stack([both >> np.uint64(32), both & np.uint64(LARGEST_ID)], 1).astype(np.int64)
+def _number_before(grid: Grid, block: Block, direction: tuple[int, int, int]) -> int | None:
+    """The block from which ``block`` lies in a direction; None if there is none."""
+    z, y, x = (i - d for i, d in zip(block.index, direction, strict=True))
+    inside = all(0 <= i < n for i, n in zip((z, y, x), grid.counts, strict=True))
+    return grid.number((z, y, x)) if inside else None
 
 
 def unite(size: int, pairs: np.ndarray) -> tuple[np.ndarray, int]:

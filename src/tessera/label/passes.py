@@ -13,12 +13,13 @@ import numpy as np
 
 from tessera.errors import TesseraError
 from tessera.label import fragments
-from tessera.label.fragments import Fragments
 from tessera.label.merge import Tables
 from tessera.label.plan import Mask, Plan, labels_of, local_key
 from tessera.volume.box import Block
 from tessera.volume.engine import Task, run_batch
 from tessera.volume.record import Record, make_key
+
+Found = tuple[np.ndarray, int]  # ids of a block's fragments, and their number
 
 
 def run_local(plan: Plan, batch: int, of: int, comm: Any | None = None) -> Record:
@@ -31,14 +32,14 @@ def run_local(plan: Plan, batch: int, of: int, comm: Any | None = None) -> Recor
     shape = plan.grid.shape
 
     def read(block: Block) -> np.ndarray:
-        return mask.read(fragments.extended_box(block, shape))
+        return mask.read(block.write)
 
-    def compute(block: Block, inside: np.ndarray) -> Fragments:
-        ids, count = fragments.label_box(inside, plan.connectivity)
-        return fragments.describe(ids, count, block, shape)
+    def compute(block: Block, inside: np.ndarray) -> Found:
+        return fragments.label_box(inside, plan.connectivity)
 
-    def write(block: Block, found: Fragments) -> dict[str, Any]:
-        return fragments.to_entry(found)
+    def write(block: Block, found: Found) -> dict[str, Any]:
+        # Here and not in `compute`: beside the labelling of the next block.
+        return fragments.to_entry(fragments.describe(*found, block, shape))
 
     task = Task(read, compute, write, lambda block: [], "label local, blocks")
     record = plan.record(batch, plan.local)
@@ -54,24 +55,23 @@ def run_relabel(plan: Plan, batch: int, of: int, comm: Any | None = None) -> Rec
     blocks = plan.blocks(batch, of)
     tables = Tables(plan)
     mask, labels = Mask(plan), labels_of(plan)
-    shape = plan.grid.shape
 
     def read(block: Block) -> np.ndarray:
-        return mask.read(fragments.extended_box(block, shape))
+        return mask.read(block.write)
 
-    def compute(block: Block, inside: np.ndarray) -> np.ndarray:
-        ids, count = fragments.label_box(inside, plan.connectivity)
+    def compute(block: Block, inside: np.ndarray) -> Found:
+        return fragments.label_box(inside, plan.connectivity)
+
+    def write(block: Block, found: Found) -> None:
+        ids, count = found
         table = tables.of(block)
         if len(table) != count + 1:
             raise TesseraError(
                 f"{plan.folder}: block {block.name} holds {count} fragments, but the merge knew of "
                 f"{len(table) - 1}; the prediction has changed since, run the passes again"
             )
-        z, y, x = block.write.shape
-        return np.take(table, ids[:z, :y, :x])
-
-    def write(block: Block, ids: np.ndarray) -> None:
-        labels.write(block.write, ids)
+        # Each id has its place in the table: nothing is clipped, and nothing is checked twice.
+        labels.write(block.write, np.take(table, ids, mode="clip"))
 
     def files(block: Block) -> list[Path]:
         return labels.shard_files(block.write)

@@ -181,7 +181,7 @@ def read(folder: Path) -> Plan:
 
 def local_key(plan: Plan) -> str:
     """Return the key of the first pass, whose entries hold packed fragments."""
-    return make_key(plan=plan.key, holds="fragments")
+    return make_key(plan=plan.key, holds="fragments, faces")
 
 
 def labels_of(plan: Plan) -> Volume:
@@ -190,7 +190,7 @@ def labels_of(plan: Plan) -> Volume:
 
 
 def _check_done(prediction: Path, given: dict[str, Any]) -> None:
-    """A shard that is missing reads as zeros; so labels are only made from what is finished."""
+    """Labels are only made from what is finished."""
     left = [
         n
         for n in range(given["batches"])

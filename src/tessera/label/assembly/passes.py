@@ -40,9 +40,9 @@ def run_match(plan: Plan, batch: int, of: int, comm: Any | None = None) -> Recor
 
     def compute(block: Block, loaded: Loaded) -> tuple[np.ndarray, np.ndarray]:
         labels, box = loaded
-        own = Box.of(block.write.start, fragments.extended_box(block, plan.base.grid.shape).stop)
-        ids = np.ascontiguousarray(labels[own.inside(box)])
-        found = fragments.describe(ids, int(labels.max(initial=0)), block, plan.base.grid.shape)
+        ids = labels[block.write.inside(box)]
+        count = int(labels.max(initial=0))
+        objects = fragments.measure(ids, count, block, plan.base.grid.shape)
         rows = []
         for axis in range(3):
             upper = [i + (a == axis) for a, i in enumerate(block.index)]
@@ -56,7 +56,7 @@ def run_match(plan: Plan, batch: int, of: int, comm: Any | None = None) -> Recor
                 plan.agreement,
             )
             rows.append(np.column_stack([np.full(len(pairs), axis), pairs]))
-        return found.objects, np.concatenate([np.zeros((0, 4), np.int64), *rows])
+        return objects, np.concatenate([np.zeros((0, 4), np.int64), *rows])
 
     def write(block: Block, result: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
         save_arrays(plan.match_file(block), objects=result[0], pairs=result[1])
