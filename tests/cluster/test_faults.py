@@ -14,7 +14,7 @@ from tests.cluster.onebox import OneBox
 
 pytestmark = pytest.mark.slow
 HERE = [f for f in (*matrix.LOCAL, matrix.FULL) if f.come.__name__ in (
-    "block_fails", "all_killed", "disk_full", "flipped"
+    "block_fails", "all_killed", "disk_full", "flipped", "input_lost"
 )]  # fmt: skip
 
 

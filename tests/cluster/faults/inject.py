@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tessera.status import collect
+from tessera.volume.record import Entry
 from tests.cluster.faults import places, stages
 from tests.cluster.faults.trial import NotMended, TooLate, Trial
 from tests.cluster.onebox import OneBox
@@ -144,6 +145,25 @@ def _damage(trial: Trial, spoil: Callable[[Path], None]) -> None:
         raise TooLate
     spoil(trial.dice.choice(files))
     trial.wait()
+    _verify_finds(trial, record, entry)
+
+
+def input_lost(trial: Trial) -> None:
+    """A shard of the stage's input is removed, at once or while the stage runs.
+
+    What is computed from it meanwhile must fail: as zeros it would pass, and keep its key.
+    """
+    before = stages.BLOCKWISE[stages.BLOCKWISE.index(trial.stage) - 1]
+    record, entry = trial.dice.choice(stages.noted(before, trial.folder))
+    lost = trial.dice.choice(stages.shards(record, entry))
+    if trial.dice.random() < 0.5:
+        trial.random_moment()
+    lost.unlink()
+    trial.wait()
+    _verify_finds(trial, record, entry)
+
+
+def _verify_finds(trial: Trial, record: Path, entry: Entry) -> None:
     found = subprocess.run(
         ["tessera", "verify", str(trial.folder / stages.ROOT)],
         env=trial.place.env,

@@ -61,6 +61,7 @@ LOCAL = (
     Fault("Snakemake is killed, its jobs live on", inject.snakemake_killed, 5),
     Fault("a shard is truncated", inject.truncated, 5, BLOCKWISE),
     Fault("a byte is flipped", inject.flipped, 5, BLOCKWISE),
+    Fault("a shard of the input is lost", inject.input_lost, 5, BLOCKWISE[1:]),
 )
 FULL = Fault("the disk is full", inject.disk_full, 5)
 SLURM = (
