@@ -60,7 +60,6 @@ def label_box(mask: np.ndarray, connectivity: int) -> tuple[np.ndarray, int]:
         connectivity=connectivity,
         return_N=True,
         out_dtype=np.uint32,
-        binary_image=True,
     )
     return ids, int(count)
 
