@@ -11,12 +11,11 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.codecs import BytesCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 
 from tessera.errors import TesseraError
 from tessera.volume import metadata
 from tessera.volume.box import Box, Grid, Triple
-from tessera.volume.metadata import ArrayInfo
 from tessera.volume.store import Layout, create_volume, open_volume
 
 PIPELINES = ("zarr.core.codec_pipeline.BatchedCodecPipeline", "zarrs.ZarrsCodecPipeline")
@@ -134,34 +133,49 @@ def test_what_zarr_writes_is_read_by_ours(
         np.testing.assert_array_equal(volume.read(box, channels - 1), truth[-1][box.slices])
 
 
-def test_metadata_is_what_zarr_writes(tmp_path: Path) -> None:
-    for dtype in ("uint8", "uint16", "uint32", "int64", "float16", "float32", "float64"):
-        for lead in ((), (2,)):
-            info = ArrayInfo(
-                (*lead, 20, 30, 41),
-                np.dtype(dtype),
-                (*(1 for _ in lead), 4, 8, 8),
-                (*lead, 8, 16, 16),
-            )
-            axes = ("c", "z", "y", "x")[-len(info.shape) :]
-            path = tmp_path / f"{dtype}{len(lead)}"
-            zarr.create_array(
-                path,
-                shape=info.shape,
-                dtype=dtype,
-                chunks=info.chunk,
-                shards=info.shard,
-                compressors=(ZstdCodec(level=3), Crc32cCodec()),
-                fill_value=0,
-                dimension_names=axes,
-            )
-            theirs = metadata.read(path)
-            assert metadata.array(info, axes) == theirs
-            assert metadata.recognise(theirs) == info
-    assert metadata.recognise({**theirs, "fill_value": 1.0}) is None
-    assert metadata.recognise({**theirs, "data_type": "complex"}) is None
-    zarr.create_group(tmp_path / "group", zarr_format=3, attributes={"a": [1]})
-    assert metadata.group({"a": [1]}) == metadata.read(tmp_path / "group")
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "int64", "float32", "float64"])
+@pytest.mark.parametrize("channels", [(), ("a", "b")])
+def test_what_zarr_lays_out_is_known_again(
+    tmp_path: Path, dtype: str, channels: tuple[str, ...]
+) -> None:
+    chunk, shard = Triple(4, 8, 8), Triple(8, 16, 16)
+    create_volume(
+        tmp_path / "v", Layout(Triple(20, 30, 41), dtype, (1, 1, 1), chunk, shard, channels)
+    )
+    theirs = zarr.open_array(tmp_path / "v/0", mode="r")
+    written = metadata.read(tmp_path / "v/0")
+    known = metadata.recognise(written)
+    assert known is not None and theirs.shards is not None
+    assert (known.shape, known.chunk, known.shard) == (theirs.shape, theirs.chunks, theirs.shards)
+    assert known.dtype == theirs.dtype
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"fill_value": 1},
+        {"dtype": "complex64"},
+        {"shards": None},
+        {"compressors": (ZstdCodec(level=3),)},
+        {"compressors": (ZstdCodec(level=3, checksum=True), Crc32cCodec())},
+        {"serializer": BytesCodec(endian="big")},
+        {"chunk_key_encoding": {"name": "v2"}},
+        {"filters": (TransposeCodec(order=(2, 1, 0)),)},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_other_layouts_are_read_by_zarr(tmp_path: Path, other: dict[str, Any]) -> None:
+    one(tmp_path)
+    given = {"dtype": "uint16", "chunks": (4, 4, 4), "shards": (8, 8, 8), "fill_value": 0}
+    given["compressors"] = (ZstdCodec(level=3), Crc32cCodec())
+    array = zarr.create_array(
+        tmp_path / "v.zarr/0", shape=(8, 8, 8), overwrite=True, **given | other
+    )
+    data = np.random.default_rng(0).integers(1, 99, (8, 8, 8)).astype(array.dtype)
+    array[...] = data
+    assert metadata.recognise(metadata.read(tmp_path / "v.zarr/0")) is None
+    volume = open_volume(tmp_path / "v.zarr")
+    np.testing.assert_array_equal(volume.read(Box.of((1, 2, 3), (5, 8, 7))), data[1:5, 2:8, 3:7])
 
 
 def test_zeros_take_the_place_of_what_was_there(tmp_path: Path) -> None:

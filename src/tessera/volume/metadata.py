@@ -1,8 +1,9 @@
-"""The `zarr.json` of a volume: the array that tessera lays out, and how it knows one again.
+"""The `zarr.json` of an array that tessera laid out, and how it knows one again.
 
-Every job opens volumes, and importing zarr-python takes longer than many a job's block. What
-tessera wrote itself needs no library: shards of one layout (see :mod:`tessera.volume.shard`), whose
-metadata is a page of JSON. Volumes of others are read through zarr-python.
+zarr-python lays volumes out, once, and reads those of others. But every job opens volumes, and
+importing zarr takes longer than many a job's block: shards of the one layout that tessera gives
+them (see :mod:`tessera.volume.shard`) are read and written without it, wherever an array's metadata
+says that it is of this layout and nothing else.
 
 Specification: https://zarr-specs.readthedocs.io/en/latest/v3/core/
 """
@@ -10,7 +11,7 @@ Specification: https://zarr-specs.readthedocs.io/en/latest/v3/core/
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,13 +42,8 @@ class ArrayInfo:
     shard: tuple[int, ...]
 
 
-def group(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metadata of a group."""
-    return {"attributes": dict(attributes), "zarr_format": 3, "node_type": "group"}
-
-
-def array(info: ArrayInfo, axes: Sequence[str]) -> dict[str, Any]:
-    """Return the metadata of an array of sharded, zstd-packed chunks, each with its crc32c."""
+def _layout(info: ArrayInfo) -> dict[str, Any]:
+    """The metadata of an array of sharded, zstd-packed chunks, each with its crc32c."""
     return {
         "shape": list(info.shape),
         "data_type": info.dtype.name,
@@ -65,8 +61,6 @@ def array(info: ArrayInfo, axes: Sequence[str]) -> dict[str, Any]:
                 },
             }
         ],
-        "attributes": {},
-        "dimension_names": list(axes),
         "zarr_format": 3,
         "node_type": "array",
         "storage_transformers": [],
@@ -80,7 +74,7 @@ def _inner(dtype: np.dtype[Any]) -> list[dict[str, Any]]:
 
 
 def recognise(found: Mapping[str, Any]) -> ArrayInfo | None:
-    """Return what an array is if its metadata is just what :func:`array` makes, else None."""
+    """Return what an array is if it is of tessera's own layout, else None."""
     try:
         (sharding,) = found["codecs"]
         info = ArrayInfo(
@@ -91,11 +85,9 @@ def recognise(found: Mapping[str, Any]) -> ArrayInfo | None:
         )
     except (KeyError, TypeError, ValueError):
         return None
-    ours = array(info, found.get("dimension_names") or ())
-    # Attributes and names of axes do not say how voxels are stored; other keys are not known here.
-    if {**found, "attributes": {}, "dimension_names": ours["dimension_names"]} != ours:
-        return None
-    return info
+    # Attributes and names of axes do not say how voxels are stored.
+    rest = {k: v for k, v in found.items() if k not in ("attributes", "dimension_names")}
+    return info if rest == _layout(info) else None
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -108,9 +100,3 @@ def read(folder: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{folder / FILE} holds no JSON object")
     return found
-
-
-def write(folder: Path, document: Mapping[str, Any]) -> None:
-    """Write a node's metadata; the folder is made."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / FILE).write_text(json.dumps(document, indent=2))

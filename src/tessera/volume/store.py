@@ -28,7 +28,13 @@ from tessera.errors import TesseraError
 from tessera.volume import metadata
 from tessera.volume.box import Box, Triple
 from tessera.volume.metadata import ArrayInfo
-from tessera.volume.shard import DamagedShard, Slices, decode_shard, encode_shard
+from tessera.volume.shard import (
+    ZSTD_LEVEL,
+    DamagedShard,
+    Slices,
+    decode_shard,
+    encode_shard,
+)
 
 _FOREIGN_PIPELINE = "zarrs.ZarrsCodecPipeline"  # twice as fast as zarr-python's on reads
 _NO_SHARD_IS_MISSING = "every_shard_is_a_file"
@@ -251,19 +257,37 @@ def create_volume(
             return Volume(path)
         if path.exists():
             shutil.rmtree(path)
-        channels = (len(layout.channels),) if layout.channels else ()
-        for level in range(layout.levels):
-            info = ArrayInfo(
-                shape=(*channels, *layout.level_shape(level)),
-                dtype=np.dtype(layout.dtype),
-                chunk=(*(1 for _ in channels), *layout.chunk),
-                shard=(*channels, *layout.shard),
-            )
-            axes = ("c", "z", "y", "x")[-len(info.shape) :]
-            metadata.write(path / str(level), metadata.array(info, axes))
-        # The group last: with it the volume is there.
-        metadata.write(path, metadata.group(attributes))
+        _lay_out(path, layout, attributes)
     return Volume(path)
+
+
+def _lay_out(path: Path, layout: Layout, attributes: dict[str, Any]) -> None:
+    """Make the group and its empty arrays.
+
+    Raises:
+        TesseraError: if this zarr writes metadata that :mod:`.metadata` does not know again.
+    """
+    import zarr
+    from zarr.codecs import Crc32cCodec, ZstdCodec
+
+    channels = (len(layout.channels),) if layout.channels else ()
+    group = zarr.create_group(path, zarr_format=3, attributes=attributes)
+    for level in range(layout.levels):
+        group.create_array(
+            str(level),
+            shape=(*channels, *layout.level_shape(level)),
+            dtype=layout.dtype,
+            chunks=((1,) if channels else ()) + tuple(layout.chunk),
+            shards=channels + tuple(layout.shard),
+            compressors=(ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec()),
+            fill_value=0,
+            dimension_names=(("c",) if channels else ()) + ("z", "y", "x"),
+        )
+        if metadata.recognise(metadata.read(path / str(level))) is None:
+            raise TesseraError(
+                f"{path}: zarr {zarr.__version__} does not lay arrays of {layout.dtype} out as "
+                "tessera writes them; install the zarr that pyproject.toml names"
+            )
 
 
 def _same(path: Path, layout: Layout, attributes: dict[str, Any]) -> bool:
