@@ -33,16 +33,22 @@ def net_of(channels: tuple[int, ...], **options: Any) -> UNet3d:
         ((4, 8), {"stem": 2}),
         ((4, 8), {"stem": [1, 2, 2], "strides": [[1, 2, 2]]}),
         ((4,), {"stem": 1, "norm": "none", "convs": 1}),
+        ((8, 16), {"stem": 1, "residual": False}),
+        ((16, 24), {"stem": 2}),
+        ((8, 16), {"stem": [1, 2, 2], "strides": [[1, 2, 2]]}),
     ],
 )
-def test_equals_the_whole_network(channels: tuple[int, ...], options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("filtered", [False, True])
+def test_equals_the_whole_network(
+    channels: tuple[int, ...], options: dict[str, Any], filtered: bool
+) -> None:
     net = net_of(channels, **options)
     write = (8, 16, 8)
     x = torch.randn(1, 1, *(w + 2 * h for w, h in zip(write, net.halo, strict=True)))
     part = tuple((h, h + w) for w, h in zip(write, net.halo, strict=True))
     with torch.inference_mode():
         whole = net(x)[(..., *(slice(*span) for span in part))]
-        trimmed = Trimmed(fold(net))(x, part)  # type: ignore[arg-type]
+        trimmed = Trimmed(fold(net), filtered)(x, part)  # type: ignore[arg-type]
     torch.testing.assert_close(trimmed, whole, rtol=1e-4, atol=1e-4 * float(whole.abs().max()))
 
 

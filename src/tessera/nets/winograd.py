@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tessera.nets import vectors
 from tessera.nets import winograd_code as code
 
 KERNEL = np.array(  # G: from 3 taps to 5 values, for the points 0, 1, -1, 2 and infinity
@@ -39,7 +40,7 @@ _SCRATCH = 2**16  # values of a plane of a patch: 25 rows of it stay in the cach
 def fits(weight: Tensor) -> bool:
     """True if kernels (out, in, z, y, x) are 3 x 3 x 3 and their channels fill whole vectors."""
     outputs, inputs, *size = weight.shape
-    return size == [3, 3, 3] and outputs % code.LANES == 0 and inputs % code.LANES == 0
+    return size == [3, 3, 3] and outputs % vectors.LANES == 0 and inputs % vectors.LANES == 0
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Kernel:
 def transform(weight: Tensor) -> Kernel:
     """Turn kernels (out, in, 3, 3, 3) that fit into what :func:`convolve` takes."""
     outputs, inputs = weight.shape[:2]
-    lanes = code.wide(outputs) * code.LANES
+    lanes = vectors.wide(outputs) * vectors.LANES
     taps = weight.detach().reshape(outputs // lanes, lanes, inputs, 27).permute(3, 0, 2, 1)
     values = CUBE @ taps.reshape(27, -1).double()
     return Kernel(
@@ -101,7 +102,7 @@ def convolve(
     assert sum(m.shape[4] for m in maps) == kernel.inputs
     add = out is not None
     if out is None:
-        out = torch.empty(made)
+        out = empty(made)
     assert tuple(out.shape) == made and out.is_contiguous()
     sources = np.array(
         [
@@ -137,6 +138,14 @@ def share(work: Callable[[T], None], parts: Sequence[T], threads: int) -> None:
             done.result()
 
 
+def empty(shape: Sequence[int]) -> Tensor:
+    """Return a float32 tensor in huge pages, as NumPy asks for them and torch does not.
+
+    What is written once costs four times as much in pages of 4 KiB.
+    """
+    return torch.from_numpy(np.empty(shape, np.float32))
+
+
 def _rows(given: Tensor) -> Tensor:
     """The map itself if its rows along x are contiguous, else a copy."""
     channels = given.shape[4]
@@ -163,7 +172,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 def _scratch(rows: int, across: int, inputs: int, outputs: int) -> tuple[np.ndarray, ...]:
     """What one thread keeps between the steps of a patch."""
-    group = code.together(outputs)
+    group = vectors.together(outputs)
     places = -(-rows * across // group) * group  # the last group may stand over
     most, width = max(inputs, outputs), 3 * across + 2
     return (

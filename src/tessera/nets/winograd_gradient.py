@@ -23,17 +23,9 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from tessera.nets import winograd_code as code
+from tessera.nets.vectors import LANES, REAL, VECTOR, combination, fixed, jit, vector_at
 from tessera.nets.winograd import CUBE, convolve, share, transform
-from tessera.nets.winograd_code import (
-    LANES,
-    REAL,
-    VECTOR,
-    combination,
-    fixed,
-    jit,
-    take,
-    vector_at,
-)
+from tessera.nets.winograd_code import take
 
 _PARTS = 8  # of a map, at most, each with a sum of its own
 _PLACES = 96  # tiles of a patch, about

@@ -3,7 +3,8 @@
 Reading and writing overlap the computing (see the engine). One process computes with the threads
 it was given at its start. Each layer computes only what the write box depends on (see
 :mod:`tessera.predict.trim`), so a voxel's value comes of the same sums whatever block it is in; the
-order of a sum may follow a layer's size, so between block sizes single roundings may differ.
+order of a sum may follow a layer's size, so between block sizes single roundings may differ. In
+fp32 on a CPU convolutions are by minimal filtering (see :mod:`tessera.predict.filtered`).
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Predictor:
         self.bundle = bundle
         self.device = choose(precision, local_rank)
         self.net = fold(bundle.net).to(self.device.device)
-        self._trimmed = _trimmed(self.net)
+        plain = not self.device.is_gpu and self.device.precision == "fp32"
+        self._trimmed = _trimmed(self.net, filtered=plain)
         axes = (-3, -2, -1)
         self._turns = (
             [c for n in range(4) for c in itertools.combinations(axes, n)] if augment else [()]
@@ -80,10 +82,10 @@ class Predictor:
         return logits[..., za:zb, ya:yb, xa:xb]
 
 
-def _trimmed(net: torch.nn.Module) -> Trimmed | None:
+def _trimmed(net: torch.nn.Module, filtered: bool) -> Trimmed | None:
     """The network as what computes only what is wanted; None if it has a layer that cannot."""
     try:
-        return Trimmed(net)
+        return Trimmed(net, filtered)
     except Untrimmable:
         return None
 

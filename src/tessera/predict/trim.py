@@ -29,6 +29,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from tessera.predict.filtered import Filtered, First, rewrite
+
 Span = tuple[int, int]  # half-open interval of indices along one axis
 Spans = tuple[Span, Span, Span]
 Run = Callable[[list[Tensor]], Tensor]
@@ -88,17 +90,23 @@ class Trimmed:
 
     Args:
         net: in eval mode; maps (sample, channel, z, y, x) to the same z, y, x.
+        filtered: convolve by minimal filtering where it fits (see
+            :mod:`tessera.predict.filtered`): fp32 on a CPU.
+
+    Attributes:
+        filtered: how many convolutions are by minimal filtering.
 
     Raises:
         Untrimmable: if a layer is not known.
     """
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, filtered: bool = False) -> None:
         try:
             self._graph = _Tracer().trace(net)
         except (fx.proxy.TraceError, TypeError, AttributeError, RuntimeError) as error:
             raise Untrimmable(f"its graph cannot be traced: {error}") from None
         modules = dict(net.named_modules())
+        self.filtered = rewrite(self._graph, modules) if filtered else 0
         self._layers = {
             node: _layer(node, modules)
             for node in self._graph.nodes
@@ -184,7 +192,7 @@ class _Tracer(fx.Tracer):
     """Looks into containers, not into layers."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if isinstance(m, nn.modules.batchnorm._BatchNorm):
+        if isinstance(m, nn.Conv3d | nn.modules.batchnorm._BatchNorm):
             return True
         return bool(super().is_leaf_module(m, module_qualified_name))
 
@@ -232,6 +240,13 @@ def _layer(node: fx.Node, modules: dict[str, nn.Module]) -> _Layer:
 
 
 def _of_module(module: nn.Module) -> _Layer:
+    if isinstance(module, Filtered):
+        needs, gives = _window((3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1))
+        return _Layer(lambda inputs: module(*inputs), needs, gives)
+    if isinstance(module, First):
+        pad = _triple(module.padding)
+        needs, gives = _window(module.kernel_size, module.stride, pad, module.dilation)
+        return _Layer(lambda inputs: module(inputs[0]), needs, gives)
     if isinstance(module, nn.ConvTranspose3d):
         return _transposed(module)
     if isinstance(module, nn.Conv3d):
@@ -271,7 +286,10 @@ def _window(
 def _conv(conv: nn.Conv3d) -> _Layer:
     if isinstance(conv.padding, str) or conv.padding_mode != "zeros":
         raise Untrimmable(f"it pads by {conv.padding_mode} {conv.padding}")
-    needs, gives = _window(conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+    pad = _triple(conv.padding)
+    needs, gives = _window(conv.kernel_size, conv.stride, pad, conv.dilation)
+    if conv.kernel_size == (1, 1, 1) and not any(pad):
+        return _Layer(lambda inputs: conv(inputs[0]), needs, gives)
 
     def run(inputs: list[Tensor]) -> Tensor:
         return functional.conv3d(

@@ -1,0 +1,89 @@
+"""A graph that was rewritten against the network as it stands."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from tessera.nets.columns import Columns, fits
+from tessera.predict.trim import Trimmed
+
+
+class Net(nn.Module):
+    """A norm that follows its convolution, one ReLU that is shared, maps that are joined."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv3d(1, 8, 3, padding=1)
+        self.norm = nn.BatchNorm3d(8)
+        self.a = nn.Conv3d(8, 16, 3, padding=1, bias=False)
+        self.b = nn.Conv3d(24, 8, 3, padding=1)
+        self.c = nn.Conv3d(32, 8, 3, padding=1)
+        self.thin = nn.Conv3d(8, 8, (1, 3, 3), padding=(0, 1, 1))
+        self.last = nn.Conv3d(8, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.first(x)))
+        a = self.a(x)  # its ReLU is not its only user
+        joined = torch.cat([torch.relu(a), x], 1)
+        b = torch.relu(self.b(joined))
+        c = self.c(torch.cat([joined, b], 1))
+        return self.last(self.thin(c)) + self.last(self.thin(b))
+
+
+def test_any_graph_computes_what_it_did() -> None:
+    torch.manual_seed(0)
+    net = Net().eval()
+    net.norm.running_mean.normal_()  # type: ignore[union-attr]
+    net.norm.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+    x, part = torch.randn(1, 1, 16, 17, 19), ((5, 11), (5, 12), (5, 14))
+    made = Trimmed(net, filtered=True)
+    assert made.filtered == 3
+    with torch.inference_mode():
+        whole = net(x)[(..., *(slice(*span) for span in part))]
+    torch.testing.assert_close(made(x, part), whole, rtol=0, atol=2e-5)
+    torch.testing.assert_close(Trimmed(net)(x, part), whole, rtol=0, atol=2e-5)
+
+
+def test_threads_change_no_bit() -> None:
+    torch.manual_seed(0)
+    net, x, part = Net().eval(), torch.randn(1, 1, 16, 17, 30), ((5, 11), (5, 12), (5, 25))
+    made, before = Trimmed(net, filtered=True), torch.get_num_threads()
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        results.append(made(x, part))
+    torch.set_num_threads(before)
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    size=st.tuples(*[st.integers(5, 30)] * 3),
+    kernel=st.tuples(*[st.integers(1, 4)] * 3),
+    stride=st.tuples(*[st.integers(1, 3)] * 3),
+    channels=st.integers(1, 2),
+    outputs=st.sampled_from([8, 16, 24, 32]),
+    relu=st.booleans(),
+    bias=st.booleans(),
+    threads=st.integers(1, 3),
+)
+def test_columns_are_the_convolution(
+    size, kernel, stride, channels, outputs, relu, bias, threads
+) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv3d(channels, outputs, kernel, stride=stride, bias=bias).requires_grad_(False)
+    assert fits(conv)
+    x = torch.randn(2, channels, *size)
+    wanted = torch.relu(conv(x)) if relu else conv(x)
+    made = Columns(conv, relu)(x.permute(0, 2, 3, 4, 1), threads).permute(0, 4, 1, 2, 3)
+    torch.testing.assert_close(made, wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("conv", [nn.Conv3d(8, 8, 3), nn.Conv3d(1, 12, 3), nn.Conv3d(1, 8, 7)])
+def test_only_few_inputs_make_columns(conv: nn.Conv3d) -> None:
+    assert not fits(conv)
