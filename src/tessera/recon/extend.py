@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
@@ -47,8 +48,8 @@ class Extension:
         out = np.zeros((*part.shape[:2], self.length), np.float32)
         out[..., self.before : self.before + columns] = part
         if self._left is not None and self._right is not None:
-            out[..., self.before - 1 :: -1] = self._left.values(angles)
-            out[..., self.before + columns :] = self._right.values(angles)
+            self._left.write(angles, out[..., : self.before][..., ::-1])
+            self._right.write(angles, out[..., self.before + columns :])
         return out
 
 
@@ -93,10 +94,18 @@ class _Edge:
             (s_edge[:, None] + steps).astype(kind), fade.astype(kind),
         )  # fmt: skip
 
-    def values(self, angles: slice) -> np.ndarray:
-        """Return (angles, rows, count)."""
-        body = np.maximum(self.radius2[angles, :, None] - self.place**2, 0)
-        np.sqrt(body, out=body)
-        body *= self.height[angles, :, None]
-        body += self.jump[angles, :, None] * self.fade
-        return body
+    def write(self, angles: slice, out: np.ndarray) -> None:
+        """Write (angles, rows, count)."""
+        _follow(
+            self.height[angles], self.radius2[angles], self.jump[angles], self.place, self.fade, out
+        )
+
+
+@numba.njit(cache=True, nogil=True)
+def _follow(height, radius2, jump, place, fade, out):  # type: ignore[no-untyped-def]
+    for angle in range(out.shape[0]):
+        for row in range(out.shape[1]):
+            for n in range(out.shape[2]):
+                left = radius2[angle, row] - place[row, n] ** 2
+                body = height[angle, row] * np.sqrt(left if left > 0 else np.float32(0))
+                out[angle, row, n] = body + jump[angle, row] * fade[n]

@@ -20,7 +20,7 @@ import scipy.fft
 
 from tessera.config import Recon
 from tessera.recon.backends import Backend
-from tessera.recon.spokes import Spokes
+from tessera.recon.spokes import Spokes, even_fast_length
 from tessera.recon.spread import (
     LANES,
     MARGIN,
@@ -51,8 +51,7 @@ class Geometry:
         self, angles_deg: np.ndarray, columns: int, filter_name: str, truncated: bool
     ) -> None:
         self.spokes = Spokes(angles_deg, columns, filter_name, truncated)
-        size = scipy.fft.next_fast_len(int(np.ceil(_FINER * columns)) + WIDTH, real=True)
-        self.size = size = size + size % 2
+        self.size = size = even_fast_length(int(np.ceil(_FINER * columns)))
         self.step = self.spokes.across * size / self.spokes.length
         self.rise = self.spokes.along * size / self.spokes.length
         finer = size / columns

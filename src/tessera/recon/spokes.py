@@ -20,6 +20,15 @@ from tessera.recon.filters import response
 _ANGLES = 64  # transformed at a time
 
 
+def even_fast_length(least: int) -> int:
+    """Return an even length, ``least`` or more, that transforms fast.
+
+    (The next fast length may be odd, and the number after it anything: 3125 is 5**5, but 3126 has
+    521 among its factors and takes three times as long.)
+    """
+    return 2 * int(scipy.fft.next_fast_len(-(-least // 2), real=True))
+
+
 class Spokes:
     """The geometry of one scan.
 
@@ -40,8 +49,7 @@ class Spokes:
         self, angles_deg: np.ndarray, columns: int, filter_name: str, truncated: bool
     ) -> None:
         self.columns, self.truncated = columns, truncated
-        self.length = scipy.fft.next_fast_len((3 if truncated else 2) * columns, real=True)
-        self.length += self.length % 2
+        self.length = even_fast_length((3 if truncated else 2) * columns)
         self.frequency = np.arange(self.length // 2) / self.length
         theta = np.deg2rad(angles_deg)
         self._turned = np.sin(theta) < 0
@@ -51,7 +59,7 @@ class Spokes:
         self._weight[0] /= 2  # it has no partner of the other sign
         # Pixel centres are half a pixel off the transform's integers where columns is even.
         half = 0.5 if columns % 2 == 0 else 0.0
-        self._offset = half * (self.across + self.along)
+        self._onward = np.exp(2j * np.pi * half * (self.across + self.along) / self.length)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -70,31 +78,33 @@ class Spokes:
             pool: threads that share the angles.
         """
         extension = Extension(sinograms, self.length, self.truncated, axes)
-        shift = self._turn(np.asarray(axes, float) + extension.before)
+        place = np.asarray(axes, float) + extension.before
+        shift = np.exp(2j * np.pi * np.outer(place, self.frequency)).astype(np.complex64)
 
         def some(first: int) -> None:
             angles = slice(first, first + _ANGLES)
             spectra = scipy.fft.rfft(extension.padded(angles), axis=2, overwrite_x=True)
-            offset = self._turn(self._offset[angles]) * self._weight.astype(np.float32)
-            _side_by_side(spectra, shift, offset, self._turned[angles], out[angles])
+            turned, onward = self._turned[angles], self._onward[angles]
+            _side_by_side(spectra, shift, self._weight, onward, turned, out[angles])
 
         list(pool.map(some, range(0, self.shape[0], _ANGLES)))
 
-    def _turn(self, columns: np.ndarray) -> np.ndarray:
-        """Phase (n, points) that moves a projection by some columns."""
-        return np.exp(2j * np.pi * np.outer(columns, self.frequency)).astype(np.complex64)
-
 
 @numba.njit(cache=True, nogil=True)
-def _side_by_side(spectra, shift, offset, turned, out):  # type: ignore[no-untyped-def]
-    """out[angle, point, row] = spectra[angle, row, point] shift[row, point] offset[angle, point].
+def _side_by_side(spectra, shift, weight, onward, turned, out):  # type: ignore[no-untyped-def]
+    """out[angle, k, row] = spectra[angle, row, k] shift[row, k] weight[k] onward[angle]**k.
 
-    The conjugate of the spectrum where the other end of the spoke is taken.
+    The conjugate of the (shifted) spectrum where the other end of the spoke is taken.
     """
+    factor = np.empty(len(weight), np.complex64)
     for a in range(out.shape[0]):
+        phase = np.complex128(1)
+        for k in range(len(weight)):
+            factor[k] = phase * weight[k]
+            phase *= onward[a]
         for row in range(spectra.shape[1]):
             for k in range(out.shape[1]):
                 value = spectra[a, row, k] * shift[row, k]
                 if turned[a]:
                     value = np.conj(value)
-                out[a, k, row] = value * offset[a, k]
+                out[a, k, row] = value * factor[k]
