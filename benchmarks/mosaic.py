@@ -5,7 +5,8 @@
 16 tiles (4 x 4) of exact Gaussian blobs with noise: places off by up to 3 voxels, one guess wrong
 by 20, one overlap empty. ``PYTHON`` is that of an environment with multiview-stitcher; the best of
 its ways of being called counts. Then: fusion of a mosaic and of one four times as large, for speed
-and peak memory. Writes ``benchmarks/results/mosaic.json``.
+and peak memory; and a mosaic of projections against an untiled scan (``mosaic_wide.py``). Writes
+``benchmarks/results/mosaic.json``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # the phantom of the tests
 
+from benchmarks.mosaic_wide import wide  # noqa: E402
 from tessera.config import Mosaic  # noqa: E402
 from tessera.mosaic.register import register, write_positions  # noqa: E402
 from tests.mosaic.phantom import VOXEL_UM, Blobs, write_tile  # noqa: E402
@@ -162,6 +164,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             result[name] = fusion(side, Path(folder))
     result["memory_4x_over_1x"] = result["fusion_4x"]["peak_mib"] / result["fusion"]["peak_mib"]
+    result["projections_against_untiled"] = wide()
     out = HERE / "results" / "mosaic.json"
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
@@ -176,6 +179,8 @@ def main() -> None:
         f"fusion: {result['fusion']['mvoxel_per_s']:.1f} Mvoxel/s; a mosaic 4 x larger needs "
         f"{result['memory_4x_over_1x']:.2f} x the memory ({result['fusion']['peak_mib']:.0f} MiB)"
     )
+    correlation = result["projections_against_untiled"]["correlation"]
+    print(f"mosaic of projections against an untiled scan: correlation {correlation:.4f}")
 
 
 if __name__ == "__main__":

@@ -30,9 +30,10 @@ import h5py
 import numpy as np
 import scipy.fft
 
-from tessera.config import Axis, Recon, section_json
+from tessera.config import Axis, Recon, Rings, section_json
 from tessera.recon.backends import make_backend
 from tessera.recon.gridder import Geometry
+from tessera.recon.stripes import remove_stripes
 
 HERE = Path(__file__).parent
 SLAB = 16
@@ -155,7 +156,23 @@ def compare(angles: int, columns: int) -> dict[str, Any]:
             wall = [best(lambda b=b: b(slab, axes), 3, time.perf_counter)[0] for b in (one, two)]
             entry["two_cores"] = wall[0] / wall[1]
         found[name] = entry
+    found["stripes"] = stripes(shown)
     return found
+
+
+def stripes(shown: np.ndarray) -> dict[str, float]:
+    """CPU seconds of a sinogram's stripe removal by sorting, against algotom's."""
+    from algotom.prep.removal import remove_stripe_based_sorting
+
+    noise = np.random.default_rng(0).normal(0, 1, shown.shape).astype(np.float32)
+    dirty = shown + noise
+    settings = Rings(method="sorting")
+    remove_stripes(dirty[:8, None, :64], settings)  # compiles
+    ours = best(lambda: remove_stripes(dirty[:, None], settings), 3, time.process_time)[0]
+    theirs = best(
+        lambda: remove_stripe_based_sorting(dirty, size=settings.size), 1, time.process_time
+    )[0]
+    return {"seconds": ours, "times_faster": theirs / ours}
 
 
 def job(angles: int, rows: int, columns: int, threads: int) -> dict[str, Any]:
