@@ -44,10 +44,15 @@ def test_a_bundle_comes_back_as_it_was(folder):
 
 
 def test_what_no_tile_saw_is_fed_as_the_mean(folder):
-    # An integer 0 is a value like any other; a float volume's exact 0 is empty space.
+    # An integer 0 is a value like any other, unless it is said; a float's exact 0 is empty space.
     fed = bundle.load(folder).normalise
     assert torch.equal(fed(torch.tensor([0.0, 100.0, 140.0])), torch.tensor([0.0, 0.0, 2.0]))
     assert torch.equal(fed(torch.tensor([0, 140], dtype=torch.uint8)), torch.tensor([-5.0, 2.0]))
+    told = bundle.load(folder)
+    told.facts.normalisation["empty"] = 0.0
+    assert torch.equal(
+        told.normalise(torch.tensor([0, 140], dtype=torch.uint8)), torch.tensor([0.0, 2.0])
+    )
 
 
 def test_the_same_model_gives_the_same_bytes(folder, tmp_path):

@@ -57,6 +57,18 @@ def test_empty_space_and_nan_do_not_count(tmp_path: Path) -> None:
     assert found["mean"] == pytest.approx(float(inside.mean()), rel=1e-5)
 
 
+def test_zero_of_integers_is_empty_where_it_is_said(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(1, 200, (16, 32, 32)).astype(np.uint8)
+    data[:, :10] = 0
+    layout = Layout(Triple(16, 32, 32), "uint8", (1.0,) * 3, Triple(8, 8, 8), Triple(8, 16, 16))
+    for said, counted in ({}, data), ({"empty": 0}, data[:, 10:]):
+        path = tmp_path / f"{len(said)}.zarr"
+        create_volume(path, layout, said).write(Box.whole(data.shape), data)
+        found = st.statistics(Volume(path))
+        assert (found["count"], found["min"]) == (counted.size, counted.min())
+        assert found["mean"] == pytest.approx(counted.mean(), rel=1e-6)
+
+
 def test_a_mask_of_columns(tmp_path: Path) -> None:
     data = np.random.default_rng(0).normal(5, 1, (16, 40, 33)).astype(np.float32)
     mask = np.hypot(*np.meshgrid(np.arange(40) - 20, np.arange(33) - 16, indexing="ij")) < 12

@@ -107,7 +107,7 @@ def _store(args: argparse.Namespace) -> int:
         raise TesseraError(f"--batches {args.batches}: give at least 1")
     plan = make_plan(args.positions, section(args, Mosaic), args.batches)
     tiles = [p.name for p in plan.places]
-    prepare_volume(args.out / "volume.zarr", plan.layout, plan.key, {"tiles": tiles})
+    prepare_volume(args.out / "volume.zarr", plan.layout, plan.key, {"tiles": tiles, "empty": 0})
     write_plan(args.out, plan)
     shape = " x ".join(map(str, plan.layout.shape))
     print(f"{shape} voxels in {len(plan.grid)} blocks, {plan.batches} batches")

@@ -89,13 +89,16 @@ def blend_parts(parts: Sequence[Part], box: Box) -> tuple[np.ndarray, np.ndarray
 
 
 def to_dtype(data: np.ndarray, dtype: str, window: tuple[float, float] | None) -> np.ndarray:
-    """Return float voxels in the volume's type; ``window`` becomes an integer type's range."""
+    """Return float voxels in the volume's type; ``window`` becomes 1 to an integer type's largest.
+
+    0 is left for voxels that no tile shows.
+    """
     if window is None:
         return data.astype(dtype)
     low, high = window
     top = np.iinfo(dtype).max
-    scaled = (data.astype(np.float64) - low) * (top / (high - low))
-    return np.rint(np.clip(scaled, 0, top)).astype(dtype)
+    scaled = 1 + (data.astype(np.float64) - low) * ((top - 1) / (high - low))
+    return np.rint(np.clip(scaled, 1, top)).astype(dtype)
 
 
 def fuse_task(folder: Path, plan: Plan) -> Task:

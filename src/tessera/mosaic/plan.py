@@ -37,7 +37,7 @@ class Plan:
         layout: of the fused volume.
         places: tiles with solved places, in name order.
         batches: number of batches.
-        window: values that become 0 and the largest integer; None for float32.
+        window: values that become 1 and the largest integer; None for float32. 0 is empty.
         tiff: write a TIFF stack at the finish.
     """
 
@@ -80,7 +80,7 @@ def make_plan(positions: Path, settings: Mosaic, batches: int) -> Plan:
             for p, t in zip(places, tiles, strict=True)
         ],
         layout=asdict(layout) | {"levels": 0},
-        window=window,
+        window=window and (window, 1),
     )
     return Plan(key, layout, tuple(places), batches, window, settings.tiff)
 

@@ -8,7 +8,8 @@ changed by hand, cut short or mixed from two is refused. Its content::
     net             {name, channels, options}: what the registry builds
     classes         names of the output channels, in order
     activation      "softmax" or "sigmoid"
-    normalisation   {mean, std}: the network sees (voxel - mean) / std
+    normalisation   {mean, std}: the network sees (voxel - mean) / std; empty (0) if an integer 0
+                   is a voxel that no tile saw
     voxel_um        voxel size (z, y, x) of what it was trained on
     halo_vox        receptive field's radius (z, y, x), a multiple of align_vox
     align_vox       block starts and read sizes must be multiples of this
@@ -95,12 +96,14 @@ class Bundle:
     def normalise(self, voxels: Tensor) -> Tensor:
         """Return what the network is fed, from raw voxels of any type.
 
-        A voxel of a float volume that is exactly 0 is empty (no tile saw it): it is fed as
-        the mean, as the statistics leave it out. As a dark wall it hides the objects beside it.
+        An empty voxel, which no tile saw, is fed as the mean, as the statistics leave it out: as a
+        dark wall it would hide the objects beside it. Empty is the 0 of floats, and of integers
+        where the normalisation says so.
         """
         mean, std = self.facts.normalisation["mean"], self.facts.normalisation["std"]
         fed = (voxels.float() - mean) / std
-        return fed.masked_fill_(voxels == 0, 0.0) if voxels.is_floating_point() else fed
+        zero_is_empty = voxels.is_floating_point() or "empty" in self.facts.normalisation
+        return fed.masked_fill_(voxels == 0, 0.0) if zero_is_empty else fed
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return probabilities from logits (sample, channel, z, y, x)."""

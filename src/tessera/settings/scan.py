@@ -107,7 +107,9 @@ class Mosaic(Section):
     batches: Annotated[int, Field(gt=0)] | None = None
     dtype: Literal["float32", "uint16", "uint8"] = "float32"
     window: tuple[float, float] | None = Field(
-        None, description="values mapped to the integer range; None takes it from the histogram"
+        None,
+        description="values mapped to 1 and the largest integer, 0 being empty; None takes them "
+        "from the histogram",
     )
     levels: Annotated[int, Field(ge=1, le=10)] = 3
     tiff: bool = Field(False, description="write a TIFF stack beside the OME-Zarr")

@@ -38,7 +38,7 @@ def export(
             net={"name": settings.net, "channels": list(settings.channels), "options": options},
             classes=classes,
             activation=activation(settings.target),
-            normalisation={"mean": source.mean, "std": source.std},
+            normalisation=source.normalisation,
             voxel_um=source.volume.voxel_um,
             halo_vox=state.net.halo,  # type: ignore[arg-type]
             align_vox=state.net.align,  # type: ignore[arg-type]

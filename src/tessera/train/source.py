@@ -42,13 +42,20 @@ class Source:
     def image(self, box: Box) -> np.ndarray:
         """Return normalised float32 voxels of a box; beyond the volume's edge it mirrors.
 
-        Empty voxels of a float volume (exactly 0) become the mean, as at inference.
+        Empty voxels (:attr:`Volume.zero_is_empty`) become the mean, as at inference.
         """
         raw = self.volume.read(box)
         fed = (raw.astype(np.float32) - np.float32(self.mean)) / np.float32(self.std)
-        if raw.dtype.kind == "f":
+        if self.volume.zero_is_empty:
             fed[raw == 0] = 0.0
         return fed
+
+    @property
+    def normalisation(self) -> dict[str, float]:
+        """What a bundle keeps of it, so that inference feeds a network as training does."""
+        kept = {"mean": self.mean, "std": self.std}
+        integers = self.volume.dtype.kind != "f"
+        return kept | {"empty": 0.0} if integers and self.volume.zero_is_empty else kept
 
 
 @dataclass(frozen=True)

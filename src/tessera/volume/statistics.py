@@ -59,17 +59,19 @@ def _compute(*arrays: da.Array) -> list[np.ndarray]:
     return [np.asarray(d) for d in done]
 
 
-def _there(data: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    """Values that count: finite, inside the mask, and for floats not the 0 of empty space."""
+def _there(data: np.ndarray, mask: np.ndarray | None, zero_is_empty: bool) -> np.ndarray:
+    """Values that count: finite, inside the mask, and not the 0 of empty space."""
     if mask is not None:
         data = data[np.broadcast_to(mask, data.shape)]
     if data.dtype.kind == "f":
-        data = data[np.isfinite(data) & (data != 0)]
-    return data.ravel()
+        data = data[np.isfinite(data)]
+    return (data[data != 0] if zero_is_empty else data).ravel()
 
 
-def _moments(data: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    values = _there(data, mask).astype(np.float64)
+def _moments(
+    data: np.ndarray, mask: np.ndarray | None = None, *, zero_is_empty: bool
+) -> np.ndarray:
+    values = _there(data, mask, zero_is_empty).astype(np.float64)
     if not values.size:
         return np.array([0, 0, 0, np.inf, -np.inf]).reshape(1, 1, 1, 5)
     mean = values.mean()
@@ -77,8 +79,10 @@ def _moments(data: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     return np.array(parts).reshape(1, 1, 1, 5)
 
 
-def _counts(data: np.ndarray, mask: np.ndarray | None, edges: np.ndarray) -> np.ndarray:
-    values = _there(data, mask)
+def _counts(
+    data: np.ndarray, mask: np.ndarray | None, edges: np.ndarray, *, zero_is_empty: bool
+) -> np.ndarray:
+    values = _there(data, mask, zero_is_empty)
     # Even bins: a multiplication a voxel instead of a search.
     found, _ = np.histogram(values, bins=len(edges) - 1, range=(edges[0], edges[-1]))
     return found.reshape(1, 1, 1, -1)
@@ -99,7 +103,13 @@ def _summary(volume: Volume, mask: np.ndarray | None) -> tuple[int, float, float
 
     parts = _pieces(volume, mask)
     lazy = da.map_blocks(
-        _moments, *parts, dtype=np.float64, chunks=_ones(parts[0], 5), new_axis=3, meta=_meta(4)
+        _moments,
+        *parts,
+        zero_is_empty=volume.zero_is_empty,
+        dtype=np.float64,
+        chunks=_ones(parts[0], 5),
+        new_axis=3,
+        meta=_meta(4),
     )
     (found,) = _compute(lazy)
     count, mean, square, low, high = 0.0, 0.0, 0.0, np.inf, -np.inf
@@ -142,6 +152,7 @@ def _histogram(
         *parts,
         *([None] if mask is None else []),
         edges,
+        zero_is_empty=volume.zero_is_empty,
         dtype=np.int64,
         chunks=_ones(parts[0], len(edges) - 1),
         new_axis=3,
@@ -178,7 +189,7 @@ def percentiles(
 def statistics(volume: Volume) -> dict[str, Any]:
     """Return the statistics that normalise a volume, the same for each of its blocks.
 
-    Voxels of a float volume that are exactly 0 are empty (no tile lies there) and do not count.
+    Empty voxels (:attr:`Volume.zero_is_empty`) do not count.
 
     Returns:
         ``mean``, ``std``, ``min``, ``max``, ``p01``, ``p50``, ``p99`` (percentiles), ``count``,

@@ -122,6 +122,14 @@ class Volume:
         """What made this volume: version, settings, inputs."""
         return dict(self._told.get("provenance", {}))
 
+    @property
+    def zero_is_empty(self) -> bool:
+        """Whether a voxel of exactly 0 is one that nothing saw: in floats, and where it is said.
+
+        In integers that came from elsewhere 0 is a value like any other.
+        """
+        return self.dtype.kind == "f" or self.provenance.get("empty") == 0
+
     def read(self, box: Box, channel: int | None = None) -> np.ndarray:
         """Return the voxels of ``box``; beyond the volume's edge it mirrors.
 
