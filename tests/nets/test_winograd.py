@@ -31,19 +31,21 @@ def random(*shape, seed=0):
     inputs=st.sampled_from([8, 16, 24, 64]),
     outputs=st.sampled_from([8, 16, 24, 40]),
     pad=st.integers(0, 1),
-    relus=st.tuples(st.booleans(), st.booleans()),
+    relu_in=st.booleans(),
+    slope=st.sampled_from([1.0, 0.0, 0.25]),
     biased=st.booleans(),
     threads=st.integers(1, 3),
 )
-def test_it_is_the_convolution(samples, size, inputs, outputs, pad, relus, biased, threads):
+def test_it_is_the_convolution(
+    samples, size, inputs, outputs, pad, relu_in, slope, biased, threads
+):
     x = random(samples, inputs, *size, seed=1)
     weight = random(outputs, inputs, 3, 3, 3, seed=2) / (27 * inputs) ** 0.5
     bias = random(outputs, seed=3) if biased else None
-    relu_in, relu_out = relus
     wanted = functional.conv3d(torch.relu(x) if relu_in else x, weight, bias, padding=pad)
-    wanted = torch.relu(wanted) if relu_out else wanted
+    wanted = functional.leaky_relu(wanted, slope)
     made = convolve(
-        last(x), transform(weight), bias, threads, pad=pad, relu_in=relu_in, relu_out=relu_out
+        last(x), transform(weight), bias, threads, pad=pad, relu_in=relu_in, slope=slope
     )
     torch.testing.assert_close(first(made), wanted, atol=CLOSE, rtol=0)
 
@@ -61,7 +63,7 @@ def test_several_maps_are_joined_and_added_to():
     weight = random(16, 32, 3, 3, 3, seed=3) / 30
     there = random(2, 16, 7, 8, 9, seed=4)
     out = last(there).contiguous()
-    made = convolve([last(a), last(b)], transform(weight), out=out, relu_out=True)
+    made = convolve([last(a), last(b)], transform(weight), out=out, slope=0)
     assert made is out
     wanted = torch.relu(there + functional.conv3d(torch.cat([a, b], 1), weight, padding=1))
     torch.testing.assert_close(first(made), wanted, atol=CLOSE, rtol=0)
@@ -89,7 +91,7 @@ def test_what_is_not_a_number_is_seen():
     x = torch.zeros(1, 3, 3, 3, 8)
     x[0, 1, 1, 1, 0] = torch.nan
     kernel = transform(random(8, 8, 3, 3, 3))
-    assert convolve(x, kernel, relu_in=True, relu_out=True).isnan().any()
+    assert convolve(x, kernel, relu_in=True, slope=0).isnan().any()
 
 
 @pytest.mark.parametrize(

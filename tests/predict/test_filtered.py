@@ -23,6 +23,7 @@ class Net(nn.Module):
         self.b = nn.Conv3d(24, 8, 3, padding=1)
         self.c = nn.Conv3d(32, 8, 3, padding=1)
         self.thin = nn.Conv3d(8, 8, (1, 3, 3), padding=(0, 1, 1))
+        self.bend = nn.PReLU(init=0.3)
         self.last = nn.Conv3d(8, 3, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -30,7 +31,7 @@ class Net(nn.Module):
         a = self.a(x)  # its ReLU is not its only user
         joined = torch.cat([torch.relu(a), x], 1)
         b = torch.relu(self.b(joined))
-        c = self.c(torch.cat([joined, b], 1))
+        c = self.bend(self.c(torch.cat([joined, b], 1)))
         return self.last(self.thin(c)) + self.last(self.thin(b))
 
 
@@ -68,19 +69,19 @@ def test_threads_change_no_bit() -> None:
     stride=st.tuples(*[st.integers(1, 3)] * 3),
     channels=st.integers(1, 2),
     outputs=st.sampled_from([8, 16, 24, 32]),
-    relu=st.booleans(),
+    slope=st.sampled_from([1.0, 0.0, 0.25]),
     bias=st.booleans(),
     threads=st.integers(1, 3),
 )
 def test_columns_are_the_convolution(
-    size, kernel, stride, channels, outputs, relu, bias, threads
+    size, kernel, stride, channels, outputs, slope, bias, threads
 ) -> None:
     torch.manual_seed(0)
     conv = nn.Conv3d(channels, outputs, kernel, stride=stride, bias=bias).requires_grad_(False)
     assert fits(conv)
     x = torch.randn(2, channels, *size)
-    wanted = torch.relu(conv(x)) if relu else conv(x)
-    made = Columns(conv, relu)(x.permute(0, 2, 3, 4, 1), threads).permute(0, 4, 1, 2, 3)
+    wanted = nn.functional.leaky_relu(conv(x), slope)
+    made = Columns(conv, slope)(x.permute(0, 2, 3, 4, 1), threads).permute(0, 4, 1, 2, 3)
     torch.testing.assert_close(made, wanted, rtol=0, atol=1e-5)
 
 

@@ -28,14 +28,14 @@ def fits(conv: nn.Conv3d) -> bool:
 
 
 class Columns:
-    """A convolution without padding, and perhaps the ReLU after it.
+    """A convolution without padding, and what bends its result.
 
     Args:
         conv: that fits.
-        relu: of the result.
+        slope: of negative results: 0 is a ReLU, 1 nothing.
     """
 
-    def __init__(self, conv: nn.Conv3d, relu: bool) -> None:
+    def __init__(self, conv: nn.Conv3d, slope: float = 1.0) -> None:
         outputs = conv.out_channels
         lanes = vectors.wide(outputs) * vectors.LANES
         taps = conv.weight.detach().permute(0, 2, 3, 4, 1).reshape(outputs // lanes, lanes, -1)
@@ -44,7 +44,7 @@ class Columns:
         self._bias = bias.numpy().astype(np.float32)
         z, y, x = conv.kernel_size
         dz, dy, dx = conv.stride
-        self._size, self._stride, self._relu = (z, y, x), (dz, dy, dx), relu
+        self._size, self._stride, self._slope = (z, y, x), (dz, dy, dx), slope
 
     def __call__(self, given: Tensor, threads: int = 1) -> Tensor:
         """Map (sample, z, y, x, channels), float32, to (sample, z, y, x, outputs), contiguous."""
@@ -63,7 +63,7 @@ class Columns:
             columns = np.zeros((self._kernel.shape[1], places), np.float32)
             products = np.empty((places, outputs), np.float32)
             _convolve(
-                source, channels, self._size, self._stride, self._kernel, bias, self._relu,
+                source, channels, self._size, self._stride, self._kernel, bias, self._slope,
                 out.numpy().reshape(*out.shape[:3], -1), span, columns, products,
             )  # fmt: skip
 
@@ -79,7 +79,7 @@ def _convolve(
     stride: tuple[int, int, int],
     kernel: np.ndarray,
     bias: np.ndarray,
-    relu: bool,
+    slope: float,
     out: np.ndarray,
     span: tuple[int, int],
     columns: np.ndarray,
@@ -91,7 +91,7 @@ def _convolve(
     length = out.shape[3]
     width = length // outputs
     flat = products.reshape(-1)
-    zero = np.float32(0)
+    zero, below = np.float32(0), np.float32(slope)
     for number in range(span[0], span[1]):
         sample, rest = number // (planes * lines), number % (planes * lines)
         z, y = rest // lines, rest % lines
@@ -110,10 +110,6 @@ def _convolve(
             columns.ctypes.data, 4, 4 * places, kernel, width, products.ctypes.data, outputs
         )
         target = out[sample, z, y]
-        if relu:
-            for i in range(length):
-                value = flat[i] + bias[i]
-                target[i] = zero if value < zero else value
-        else:
-            for i in range(length):
-                target[i] = flat[i] + bias[i]
+        for i in range(length):
+            value = flat[i] + bias[i]
+            target[i] = below * value if value < zero else value

@@ -76,7 +76,7 @@ def convolve(
     *,
     pad: int = 1,
     relu_in: bool = False,
-    relu_out: bool = False,
+    slope: float = 1.0,
     out: Tensor | None = None,
 ) -> Tensor:
     """Convolve maps (sample, z, y, x, channels), float32.
@@ -89,8 +89,8 @@ def convolve(
         threads: that share the patches.
         pad: 1 keeps the size, as zeros stand around the map; 0 returns two voxels fewer.
         relu_in: of the maps, before all else.
-        relu_out: of the result.
-        out: a contiguous map to which the result is added before ``relu_out``, in place.
+        slope: of negative results, last of all: 0 is a ReLU, 1 nothing.
+        out: a contiguous map to which the result is added before ``slope``, in place.
 
     Returns:
         (sample, z, y, x, outputs), contiguous; ``out`` if it was given.
@@ -120,7 +120,7 @@ def convolve(
     def work(span: tuple[int, int]) -> None:
         scratch = _scratch(rows, across, kernel.inputs, kernel.outputs)
         code.convolve(
-            sources, size, pad, kernel.values, wide, target, relu_in, relu_out, add, span,
+            sources, size, pad, kernel.values, wide, target, relu_in, slope, add, span,
             (rows, across), *scratch,
         )  # fmt: skip
 

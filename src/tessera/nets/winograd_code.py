@@ -127,7 +127,7 @@ def convolve(
     bias: np.ndarray,
     out: np.ndarray,
     relu_in: bool,
-    relu_out: bool,
+    slope: float,
     add: bool,
     span: tuple[int, int],
     patch: tuple[int, int],
@@ -147,8 +147,9 @@ def convolve(
         kernel: (125, part, inputs, lanes).
         bias: of the outputs, repeated along a patch.
         out: (sample, z, y, x channels).
-        relu_in, relu_out: of what is taken, of what is given.
-        add: to what is in ``out``, before ``relu_out``.
+        relu_in: of what is taken.
+        slope: of negative results; 0 is a ReLU, 1 nothing.
+        add: to what is in ``out``, before ``slope``.
         span: first patch, and the one after the last.
         patch: rows of tiles, tiles along x.
         values, products, planes, lines, nothing: scratch, the last all zero.
@@ -163,7 +164,7 @@ def convolve(
     )
     groups, parts = (tiles_z * tiles_y + rows - 1) // rows, (tiles_x + across - 1) // across
     source = np.empty(4, np.int64)
-    zero = np.float32(0)
+    zero, below, bend = np.float32(0), np.float32(slope), slope != 1
     for number in range(span[0], span[1]):
         sample, rest = number // (groups * parts), number % (groups * parts)
         group, part = rest // parts, rest % parts
@@ -200,18 +201,16 @@ def convolve(
                     begin = (3 * k + j) * width
                     made = flat[begin : begin + length]
                     target = out[sample, z + k, y + j, x * outputs : x * outputs + length]
-                    if add and relu_out:
-                        for i in range(length):
-                            target[i] = max(target[i] + (made[i] + bias[i]), zero)
-                    elif add:
+                    if add:
                         for i in range(length):
                             target[i] += made[i] + bias[i]
-                    elif relu_out:
-                        for i in range(length):
-                            target[i] = max(made[i] + bias[i], zero)
                     else:
                         for i in range(length):
                             target[i] = made[i] + bias[i]
+                    if bend:
+                        for i in range(length):
+                            value = target[i]
+                            target[i] = below * value if value < zero else value
 
 
 @jit

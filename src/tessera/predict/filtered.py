@@ -9,6 +9,7 @@ much as one that does much: bringing them from memory and back is the work. So
 - a convolution of few input channels, such as the first, is computed from columns
   (:mod:`tessera.nets.columns`);
 - such convolutions take the ReLU after them along, the former the joining of channels before them.
+  A leaky ReLU of one slope is one, too.
 
 The graph computes what it did but for rounding. Which layers are rewritten follows from the network
 alone, so every job of a volume computes the same.
@@ -24,33 +25,31 @@ from tessera.nets import columns, winograd
 
 
 class Filtered(nn.Module):
-    """A convolution without padding, by minimal filtering, and the ReLU after it.
+    """A convolution without padding, by minimal filtering, and what bends its result.
 
     Args:
         conv: see :func:`suits`.
-        relu: whether one follows.
+        slope: of negative results: 0 is a ReLU, 1 nothing.
     """
 
-    def __init__(self, conv: nn.Conv3d, relu: bool) -> None:
+    def __init__(self, conv: nn.Conv3d, slope: float) -> None:
         super().__init__()
-        self._kernel, self._bias, self._relu = winograd.transform(conv.weight), conv.bias, relu
+        self._kernel, self._bias, self._slope = winograd.transform(conv.weight), conv.bias, slope
 
     def forward(self, *maps: Tensor) -> Tensor:
         """Map (sample, channel, z, y, x), joined along the channels, to two voxels fewer."""
         last = [m.permute(0, 2, 3, 4, 1) for m in maps]
         threads = torch.get_num_threads()
-        made = winograd.convolve(
-            last, self._kernel, self._bias, threads, pad=0, relu_out=self._relu
-        )
+        made = winograd.convolve(last, self._kernel, self._bias, threads, pad=0, slope=self._slope)
         return made.permute(0, 4, 1, 2, 3)
 
 
 class First(nn.Module):
-    """A convolution of few input channels, without padding, and the ReLU after it."""
+    """A convolution of few input channels, without padding, and what bends its result."""
 
-    def __init__(self, conv: nn.Conv3d, relu: bool) -> None:
+    def __init__(self, conv: nn.Conv3d, slope: float) -> None:
         super().__init__()
-        self._columns = columns.Columns(conv, relu)
+        self._columns = columns.Columns(conv, slope)
         self.kernel_size, self.stride = conv.kernel_size, conv.stride
         self.padding, self.dilation = conv.padding, conv.dilation
 
@@ -78,25 +77,25 @@ def rewrite(graph: fx.Graph, modules: dict[str, nn.Module]) -> int:
     count = 0
     for node in list(graph.nodes):
         conv = _module(node, modules)
-        if not isinstance(conv, nn.Conv3d) or conv.padding_mode != "zeros":
+        if not isinstance(conv, nn.Conv3d | nn.ConvTranspose3d) or conv.padding_mode != "zeros":
             continue
         while (after := _only_user(node)) is not None:
             norm = _module(after, modules)
             if isinstance(norm, nn.modules.batchnorm._BatchNorm):
-                conv = fuse_conv_bn_eval(conv, norm)
-            elif not isinstance(norm, nn.Identity):
+                conv = fuse_conv_bn_eval(conv, norm, isinstance(conv, nn.ConvTranspose3d))
+            elif not isinstance(norm, nn.Identity | nn.Dropout | nn.Dropout3d):
                 break
             _merge(graph, node, after)
-        if suits(conv) or columns.fits(conv):
-            relu = after is not None and _is_relu(after, modules)
-            if relu:
+        if isinstance(conv, nn.Conv3d) and (suits(conv) or columns.fits(conv)):
+            slope = 1.0 if after is None else _slope(after, modules)
+            if slope != 1:
                 _merge(graph, node, after)
             if suits(conv):
                 count += 1
                 _open(graph, node)
-                conv = Filtered(conv, relu)
+                conv = Filtered(conv, slope)
             else:
-                conv = First(conv, relu)
+                conv = First(conv, slope)
         name = f"{node.target}:rewritten:{node.name}"
         modules[name], node.target = conv, name
     return count
@@ -112,10 +111,16 @@ def _only_user(node: fx.Node) -> fx.Node | None:
     return users[0] if len(users) == 1 else None
 
 
-def _is_relu(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+def _slope(node: fx.Node, modules: dict[str, nn.Module]) -> float:
+    """What a node makes of negative values, if it is a ReLU of one slope; else 1."""
     if node.op == "call_function":
-        return node.target in (torch.relu, nn.functional.relu)
-    return isinstance(_module(node, modules), nn.ReLU)
+        return 0.0 if node.target in (torch.relu, nn.functional.relu) else 1.0
+    module = _module(node, modules)
+    if isinstance(module, nn.LeakyReLU):
+        return module.negative_slope
+    if isinstance(module, nn.PReLU) and module.num_parameters == 1:
+        return float(module.weight.detach())
+    return 0.0 if isinstance(module, nn.ReLU) else 1.0
 
 
 def _merge(graph: fx.Graph, node: fx.Node, after: fx.Node | None) -> None:
