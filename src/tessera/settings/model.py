@@ -73,7 +73,7 @@ class Model(Section):
     early_stop: Annotated[int, Field(gt=0)] | None = Field(
         None, description="validations without a better score after which training ends"
     )
-    compression: Literal["none", "fp16"] = Field(
+    compression: Literal["none", "fp16", "bf16"] = Field(
         "none", description="of gradients on their way between ranks"
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

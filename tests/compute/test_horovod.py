@@ -1,0 +1,44 @@
+"""Gradients that are averaged over ranks, against the mean of what each rank had."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+RANKS = 3
+
+
+@pytest.mark.skipif(shutil.which("mpiexec", path=PATH) is None, reason="no mpiexec here")
+def test_averages_are_the_mean_as_exactly_as_what_travels():
+    pytest.importorskip("horovod.torch")
+    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    done = subprocess.run(
+        [
+            "mpiexec", "--oversubscribe", "--bind-to", "none", "-n", str(RANKS), sys.executable,
+            str(Path(__file__).with_name("average.py")), str(RANKS),
+        ],
+        env={**os.environ, **root, "PATH": PATH, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = {tuple(line.split()[:2]): line.split()[2:] for line in done.stdout.splitlines()}
+    numbers = [torch.Generator().manual_seed(rank) for rank in range(RANKS)]
+    for compression, close in (("none", 1e-6), ("fp16", 1e-3), ("bf16", 8e-3)):
+        given = torch.stack(
+            [
+                torch.cat([torch.randn(15, generator=n), torch.randn(4, generator=n) * 1e-6])
+                for n in numbers
+            ]
+        )
+        made = [found[compression, str(rank)] for rank in range(RANKS)]
+        assert made[0] == made[1] == made[2]  # or ranks would drift apart
+        values = torch.tensor([float(value) for value in made[0]])
+        # Each value is rounded as it is sent; small ones are as exact, but for fp16.
+        size = given.abs().mean(0)
+        kept = slice(0, 15 if compression == "fp16" else None)
+        assert ((values - given.mean(0)).abs() <= close * size)[kept].all(), compression
