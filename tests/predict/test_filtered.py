@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from tessera.nets import phases
 from tessera.nets.columns import Columns, fits
 from tessera.predict.trim import Trimmed
 
@@ -82,6 +83,29 @@ def test_columns_are_the_convolution(
     x = torch.randn(2, channels, *size)
     wanted = nn.functional.leaky_relu(conv(x), slope)
     made = Columns(conv, slope)(x.permute(0, 2, 3, 4, 1), threads).permute(0, 4, 1, 2, 3)
+    torch.testing.assert_close(made, wanted, rtol=0, atol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    size=st.tuples(*[st.integers(1, 12)] * 3),
+    kernel=st.tuples(*[st.integers(1, 5)] * 3),
+    case=st.sampled_from([(1, (2, 2, 2)), (3, (2, 2, 2)), (2, (1, 2, 2)), (5, (2, 1, 4))]),
+    channels=st.integers(1, 10),
+    bias=st.booleans(),
+    threads=st.integers(1, 3),
+)
+def test_phases_are_the_transposed_convolution(size, kernel, case, channels, bias, threads) -> None:
+    torch.manual_seed(0)
+    outputs, stride = case
+    conv = nn.ConvTranspose3d(channels, outputs, kernel, stride=stride, bias=bias)
+    assert phases.fits(conv)
+    x = torch.randn(2, channels, *size)
+    with torch.inference_mode():
+        wanted = conv(x)
+    made = phases.Phases(conv)(x.permute(0, 2, 3, 4, 1), threads).permute(0, 4, 1, 2, 3)
+    # Where a kernel is shorter than its stride, some results are the bias alone.
+    assert made.shape == wanted.shape
     torch.testing.assert_close(made, wanted, rtol=0, atol=1e-5)
 
 

@@ -8,8 +8,10 @@ much as one that does much: bringing them from memory and back is the work. So
   channels fill whole vectors;
 - a convolution of few input channels, such as the first, is computed from columns
   (:mod:`tessera.nets.columns`);
-- such convolutions take the ReLU after them along, the former the joining of channels before them.
-  A leaky ReLU of one slope is one, too.
+- a transposed convolution to few channels, such as the last, is computed by its phases
+  (:mod:`tessera.nets.phases`);
+- all but the last of these take the ReLU after them along (a leaky ReLU of one slope is one, too),
+  and those of minimal filtering the joining of channels before them.
 
 The graph computes what it did but for rounding. Which layers are rewritten follows from the network
 alone, so every job of a volume computes the same.
@@ -21,7 +23,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from tessera.nets import columns, winograd
+from tessera.nets import columns, phases, winograd
 
 
 class Filtered(nn.Module):
@@ -56,6 +58,23 @@ class First(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (sample, channel, z, y, x)."""
         made = self._columns(x.permute(0, 2, 3, 4, 1), torch.get_num_threads())
+        return made.permute(0, 4, 1, 2, 3)
+
+
+class Last(nn.Module):
+    """A transposed convolution to few channels, without padding.
+
+    Attributes:
+        conv: the layer itself, which knows its sizes.
+    """
+
+    def __init__(self, conv: nn.ConvTranspose3d) -> None:
+        super().__init__()
+        self._phases, self.conv = phases.Phases(conv), conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (sample, channel, z, y, x)."""
+        made = self._phases(x.permute(0, 2, 3, 4, 1), torch.get_num_threads())
         return made.permute(0, 4, 1, 2, 3)
 
 
@@ -96,6 +115,8 @@ def rewrite(graph: fx.Graph, modules: dict[str, nn.Module]) -> int:
                 conv = Filtered(conv, slope)
             else:
                 conv = First(conv, slope)
+        elif isinstance(conv, nn.ConvTranspose3d) and phases.fits(conv):
+            conv = Last(conv)
         name = f"{node.target}:rewritten:{node.name}"
         modules[name], node.target = conv, name
     return count

@@ -22,14 +22,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from tessera.predict.filtered import Filtered, First, rewrite
+from tessera.predict.filtered import Filtered, First, Last, rewrite
 
 Span = tuple[int, int]  # half-open interval of indices along one axis
 Spans = tuple[Span, Span, Span]
@@ -247,6 +247,8 @@ def _of_module(module: nn.Module) -> _Layer:
         pad = _triple(module.padding)
         needs, gives = _window(module.kernel_size, module.stride, pad, module.dilation)
         return _Layer(lambda inputs: module(inputs[0]), needs, gives)
+    if isinstance(module, Last):
+        return replace(_transposed(module.conv), run=lambda inputs: module(inputs[0]))
     if isinstance(module, nn.ConvTranspose3d):
         return _transposed(module)
     if isinstance(module, nn.Conv3d):

@@ -1,0 +1,129 @@
+"""Transposed convolutions to few channels in fp32 on a CPU, such as a network's last.
+
+A result at s q + r (stride s, phase r) depends on the inputs q, q - 1, ... alone: the phases are
+the outputs of one convolution over the inputs (Shi 2016, doi:10.1109/CVPR.2016.207)::
+
+    inputs    q - 1      q
+    results   ... 2q - 1 | 2q, 2q + 1 | ...      of (z, y, x) phases: 8 times the channels
+
+So of three channels with a stride of 2 there are 24, which fill whole vectors.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tessera.nets import vectors
+from tessera.nets.winograd import empty, share
+
+
+def fits(conv: nn.ConvTranspose3d) -> bool:
+    """True if a layer has few outputs, and phases of them that fill whole vectors."""
+    phases = int(np.prod(conv.stride))
+    return (
+        conv.out_channels < vectors.LANES
+        and conv.out_channels * phases % vectors.LANES == 0
+        and (*conv.dilation, conv.groups) == (1,) * 4
+    )
+
+
+class Phases:
+    """A transposed convolution without padding.
+
+    Args:
+        conv: that fits.
+    """
+
+    def __init__(self, conv: nn.ConvTranspose3d) -> None:
+        z, y, x = conv.stride
+        self._stride = z, y, x
+        self._size = conv.kernel_size
+        a, b, c = (-(-k // s) for k, s in zip(conv.kernel_size, conv.stride, strict=True))
+        self._taps = a, b, c
+        inputs, outputs = conv.weight.shape[:2]
+        taps = torch.zeros(inputs, outputs, a * z, b * y, c * x)
+        taps[:, :, : self._size[0], : self._size[1], : self._size[2]] = conv.weight.detach()
+        # Tap t of a kernel is phase t mod s, of the input t // s before; the farthest comes first.
+        parted = taps.view(inputs, outputs, a, z, b, y, c, x).flip(2, 4, 6)
+        parted = parted.permute(2, 4, 6, 0, 3, 5, 7, 1)  # taps, inputs; phases, outputs
+        count = outputs * z * y * x
+        lanes = vectors.wide(count) * vectors.LANES
+        kernel = parted.reshape(a * b, c * inputs, count // lanes, lanes).permute(0, 2, 1, 3)
+        self._kernel = kernel.contiguous().numpy()
+        bias = torch.zeros(outputs) if conv.bias is None else conv.bias.detach()
+        self._bias = np.tile(bias.numpy().astype(np.float32), z * y * x)
+
+    def __call__(self, given: Tensor, threads: int = 1) -> Tensor:
+        """Map (sample, z, y, x, channels), float32, to (sample, z, y, x, outputs), contiguous."""
+        samples, *voxels, channels = given.shape
+        outputs = len(self._bias) // int(np.prod(self._stride))
+        made = [(n - 1) * s + k for n, s, k in zip(voxels, self._stride, self._size, strict=True)]
+        out = empty((samples, *made, outputs))
+        source = given.detach().float().contiguous().numpy().reshape(*given.shape[:3], -1)
+        lines = [n + t - 1 for n, t in zip(voxels, self._taps, strict=True)]
+        rows = samples * lines[0] * lines[1]
+        ends = np.linspace(0, rows, min(threads, rows) + 1).astype(int).tolist()
+        group = vectors.together(len(self._bias))
+        places = -(-lines[2] // group) * group
+
+        def work(span: tuple[int, int]) -> None:
+            line = np.zeros((places + self._taps[2] - 1) * channels, np.float32)
+            products = np.empty((2, places, len(self._bias)), np.float32)
+            _convolve(
+                source, channels, self._taps, self._stride, self._kernel, self._bias,
+                out.numpy().reshape(*out.shape[:3], -1), outputs, span, line, products,
+            )  # fmt: skip
+
+        share(work, list(zip(ends, ends[1:], strict=False)), threads)
+        return out
+
+
+@vectors.jit
+def _convolve(
+    source: np.ndarray,
+    channels: int,
+    taps: tuple[int, int, int],
+    stride: tuple[int, int, int],
+    kernel: np.ndarray,
+    bias: np.ndarray,
+    out: np.ndarray,
+    outputs: int,
+    span: tuple[int, int],
+    line: np.ndarray,
+    products: np.ndarray,
+) -> None:
+    """Compute rows ``span`` of phases; ``line`` (zero) and ``products`` are scratch."""
+    planes, rows = source.shape[1] + taps[0] - 1, source.shape[2] + taps[1] - 1
+    length = source.shape[3]
+    width = length // channels + taps[2] - 1
+    before = (taps[2] - 1) * channels
+    count = bias.shape[0]
+    together = stride[2] * outputs  # results of a place that lie side by side
+    for number in range(span[0], span[1]):
+        sample, rest = number // (planes * rows), number % (planes * rows)
+        z, y = rest // rows, rest % rows
+        products[0, :] = bias
+        for k in range(taps[0]):
+            for j in range(taps[1]):
+                at_z, at_y = z + k - taps[0] + 1, y + j - taps[1] + 1
+                if not (0 <= at_z < source.shape[1] and 0 <= at_y < source.shape[2]):
+                    continue
+                line[before : before + length] = source[sample, at_z, at_y]
+                vectors.multiply(
+                    line.ctypes.data, 4 * channels, 4, kernel[k * taps[1] + j], width,
+                    products[1].ctypes.data, count,
+                )  # fmt: skip
+                products[0] += products[1]
+        for p in range(stride[0]):
+            for q in range(stride[1]):
+                at_z, at_y = z * stride[0] + p, y * stride[1] + q
+                if at_z >= out.shape[1] or at_y >= out.shape[2]:
+                    continue
+                target = out[sample, at_z, at_y]
+                begin = (p * stride[1] + q) * together
+                for x in range(width):
+                    first = x * together
+                    for i in range(min(together, out.shape[3] - first)):
+                        target[first + i] = products[0, x, begin + i]
