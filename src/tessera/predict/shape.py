@@ -17,7 +17,7 @@ from torch import nn
 from tessera.volume.box import Triple
 
 _MOST_SHARDS = 8  # a compute block's shards along an axis
-_LEAST_BLOCKS = 8  # so that ranks can share a small volume, too
+_LEAST_BLOCKS = 4  # so that ranks can share a small volume, too
 
 
 def bytes_a_voxel(net: nn.Module, outputs: int) -> float:
@@ -27,8 +27,8 @@ def bytes_a_voxel(net: nn.Module, outputs: int) -> float:
     two that are joined, the joined one and what comes of it), logits, probabilities and what is
     stored, and the image itself; all in single precision.
     """
-    coarse = math.prod(getattr(net, "stem_by", (1, 1, 1)))
     first = next((m for m in net.modules() if isinstance(m, nn.Conv3d)), None)
+    coarse = math.prod(first.stride) if first is not None else 1
     features = first.out_channels if first is not None else outputs
     return 4.0 * (5 * features / coarse + 3 * outputs + 4)
 
