@@ -42,12 +42,12 @@ def world(expected: int) -> Any | None:
         )
     if expected == 1:
         return None
-    _die_with_the_launcher()
+    die_with_the_launcher()
     return comm
 
 
-def _die_with_the_launcher() -> None:
-    """Ask the kernel to end this rank when its launcher is gone.
+def die_with_the_launcher() -> None:
+    """Ask the kernel to end this rank when its launcher (or the process that forked it) is gone.
 
     An MPI launcher that is killed outright (kill -9, out of memory) leaves its ranks running;
     they would go on for hours beside the rerun.

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from tessera.arguments import add_ranks, add_settings, section
+from tessera.errors import TesseraError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +40,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         )
     store.add_argument("--batches", type=int, default=1, metavar="N", help="batches of blocks")
     add_ranks(whole)
+    whole.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes of this machine that share the blocks; they need no MPI",
+    )
 
     for name, text in (
         ("local", "first pass: connected components inside the blocks of a batch"),
@@ -75,7 +84,7 @@ def main(args: argparse.Namespace) -> int:
         from tessera.config import Label
 
         settings = section(args, Label)
-        plan.create(settings, args.name, args.prediction, args.batches, args.out)
+        plan.lay_out(plan.create(settings, args.name, args.prediction, args.batches, args.out))
         return 0
     laid_out = plan.read(args.folder)
     if args.step in ("local", "relabel"):
@@ -97,6 +106,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _run_all(args: argparse.Namespace) -> int:
     """All passes in this process, and its ranks."""
+    from tessera.compute import forked
     from tessera.compute.ranks import rank_of, root_only, world
     from tessera.config import Label
     from tessera.label import plan
@@ -105,12 +115,25 @@ def _run_all(args: argparse.Namespace) -> int:
     from tessera.label.passes import run_local, run_relabel
 
     settings = section(args, Label)
+
+    def passes(comm: Any | None) -> None:
+        given = (settings, args.name, args.prediction, 1, args.out)
+        laid_out = root_only(comm, plan.create, *given)
+        # By the last rank, while the others begin: only the third pass needs it.
+        if rank_of(comm) == (0 if comm is None else comm.Get_size() - 1):
+            plan.lay_out(laid_out)
+        run_local(laid_out, 0, 1, comm)
+        root_only(comm, merge, laid_out)
+        run_relabel(laid_out, 0, 1, comm)
+        count = root_only(comm, finish, laid_out)
+        if rank_of(comm) == 0:
+            print(f"{count} objects")
+
     comm = world(args.ranks)
-    laid_out = root_only(comm, plan.create, settings, args.name, args.prediction, 1, args.out)
-    run_local(laid_out, 0, 1, comm)
-    root_only(comm, merge, laid_out)
-    run_relabel(laid_out, 0, 1, comm)
-    count = root_only(comm, finish, laid_out)
-    if rank_of(comm) == 0:
-        print(f"{count} objects")
+    if comm is None:
+        forked.run(args.processes, passes)
+    elif args.processes == 1:
+        passes(comm)
+    else:
+        raise TesseraError("give --ranks or --processes, not both")
     return 0

@@ -109,16 +109,16 @@ def _sum(of: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
 
 def _runs(ids: np.ndarray) -> tuple[np.ndarray, ...]:
     """Return z, y, x of the first voxel, length and id of each run of one id, in order."""
-    # A column of background ends each row's last run.
-    padded = np.zeros((*ids.shape[:2], ids.shape[2] + 1), ids.dtype)
-    padded[..., :-1] = ids
-    flat = padded.ravel()
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    flat = ids.ravel()
+    begins = np.empty(flat.size, bool)
+    np.not_equal(flat[1:], flat[:-1], out=begins[1:])
+    begins[:: ids.shape[2]] = True  # a row ends the runs of the one before
+    starts = np.flatnonzero(begins)
     length = np.diff(starts, append=flat.size)
     kept = flat[starts] != 0
     starts, length = starts[kept], length[kept]
-    row, x = np.divmod(starts, padded.shape[2])
-    z, y = np.divmod(row, padded.shape[1])
+    row, x = np.divmod(starts, ids.shape[2])
+    z, y = np.divmod(row, ids.shape[1])
     return z, y, x, length, flat[starts]
 
 

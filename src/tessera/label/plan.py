@@ -34,6 +34,7 @@ class Plan:
     Attributes:
         folder: ``label/<model>/<class>``; everything that the passes write is below it.
         key: hash of all that the labels depend on.
+        name: the class.
         prediction: the volume of probabilities or classes.
         level: a voxel belongs to the class if its value is at least this (probabilities) or
             exactly this (classes).
@@ -46,6 +47,7 @@ class Plan:
 
     folder: Path
     key: str
+    name: str
     prediction: Path
     level: int
     channel: int | None
@@ -97,7 +99,7 @@ class Mask:
 
 
 def create(settings: Label, name: str, prediction: Path, batches: int, folder: Path) -> Plan:
-    """Lay out the labels of one class: an empty ``labels.zarr`` and ``store.json``.
+    """Write ``store.json``, which says what all passes of one class follow.
 
     Args:
         settings: the section ``label``.
@@ -145,18 +147,23 @@ def create(settings: Label, name: str, prediction: Path, batches: int, folder: P
         "block": list(settings.block),
         "batches": batches,
     }
+    with write_errors(folder):
+        atomic_write(folder / "store.json", json.dumps(stored, indent=1) + "\n")
+    return read(folder)
+
+
+def lay_out(plan: Plan) -> None:
+    """Make the empty ``labels.zarr`` that the third pass fills."""
+    volume = open_volume(plan.prediction)
     layout = Layout(
         volume.shape,
         "uint32",
         volume.voxel_um,
-        chunk=Triple(*map(_chunk, settings.block)),
-        shard=Triple(*settings.block),
+        chunk=Triple(*map(_chunk, plan.grid.block)),
+        shard=plan.grid.block,
         origin_um=volume.origin_um,
     )
-    create_volume(folder / "labels.zarr", layout, {"stage": "label", "class": name, "key": key})
-    with write_errors(folder):
-        atomic_write(folder / "store.json", json.dumps(stored, indent=1) + "\n")
-    return read(folder)
+    create_volume(plan.labels, layout, {"stage": "label", "class": plan.name, "key": plan.key})
 
 
 def read(folder: Path) -> Plan:
@@ -169,6 +176,7 @@ def read(folder: Path) -> Plan:
     return Plan(
         folder=folder,
         key=given["key"],
+        name=given["class"],
         prediction=folder / given["prediction"],
         level=given["level"],
         channel=given["channel"],
