@@ -3,8 +3,9 @@
     python benchmarks/label.py [--size 512] [--cores 2]
 
 Gaussian blobs fill a tenth of the volume; 26-connected; 64 blocks. `tessera label run` is timed as
-a whole command, with one process, with processes and with MPI ranks; beside it, cc3d alone on the array in memory, and
-a script that does with cc3d what the command does. Results in results/label.json.
+a whole command, with one process, with several, and with MPI ranks; beside it, cc3d alone on the
+array in memory, and a script that does with cc3d what the command does. Results in
+results/label.json.
 """
 
 from __future__ import annotations
