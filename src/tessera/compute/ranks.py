@@ -31,6 +31,9 @@ def world(expected: int) -> Any | None:
     """
     if expected == 1 and not any(name in os.environ for name in _LAUNCHED):
         return None
+    if _on_one_node():
+        # Open MPI looks for fabrics for a second, though ranks of one node share its memory.
+        os.environ.setdefault("OMPI_MCA_btl", "^ofi")
     from mpi4py import MPI
 
     comm = MPI.COMM_WORLD
@@ -44,6 +47,14 @@ def world(expected: int) -> Any | None:
         return None
     die_with_the_launcher()
     return comm
+
+
+def _on_one_node() -> bool:
+    """True if the launcher says that all ranks are on this node."""
+    here, there = "OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_SIZE"
+    if here in os.environ and there in os.environ:
+        return os.environ[here] == os.environ[there]
+    return os.environ.get("SLURM_STEP_NUM_NODES") == "1"
 
 
 def die_with_the_launcher() -> None:
