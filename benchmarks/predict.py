@@ -1,6 +1,6 @@
 """A whole `predict` job, Zarr to Zarr: against the bare network, and against MONAI.
 
-    python benchmarks/predict.py [--size 256] [--threads 2] [--no-peer] [--no-memory]
+    python benchmarks/predict.py [--size 256] [--threads 2] [--no-peer] [--no-bare] [--no-memory]
 
 1. The default network, a plain 3-level U-Net and MONAI's own U-Net, all with fresh weights. The
    bare network runs over the same blocks in memory, without reading, writing or softmax: as torch
@@ -9,7 +9,7 @@
    weights, volume and precision, Zarr to Zarr.
 3. Peak memory of the job on one volume and on one four times as large.
 
-Prints ratios and writes benchmarks/results/predict.json.
+Prints ratios, of wall and of CPU seconds, and writes benchmarks/results/predict.json.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -48,6 +49,11 @@ NETWORKS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
     "monai": ("monai", (16, 32, 64, 128), {}),
 }
 SETTINGS = Predict(precision="fp32", memory_gib=4)  # as much as a core has on most machines
+RATIOS = {  # what the job is measured against -> its name in the results
+    "bare": "job_over_bare",
+    "bare_trimmed": "job_over_bare_trimmed",
+    "monai": "over_monai",
+}
 BARS = {"job_over_bare": 0.85, "over_monai": 1.8, "same_classes": 0.99, "memory_ratio": 1.1}
 
 
@@ -78,14 +84,14 @@ def lay_out(folder: Path, name: str, shape: tuple[int, int, int], settings: Pred
     return plans.create(settings, folder / "volume.json", folder / "model", 1, folder / "out")
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall seconds of a call."""
-    began = time.perf_counter()
+def seconds(work: Callable[[], object]) -> np.ndarray:
+    """Wall and CPU seconds of a call; the latter hardly see what else runs on the machine."""
+    began = np.array([time.perf_counter(), time.process_time()])
     work()
-    return time.perf_counter() - began
+    return np.array([time.perf_counter(), time.process_time()]) - began
 
 
-def measure(name: str, size: int, threads: int, peer: bool) -> dict[str, Any]:
+def measure(name: str, size: int, threads: int, peer: bool, whole: bool) -> dict[str, Any]:
     """Seconds of the job, of the bare network, of the bare network trimmed, and of MONAI."""
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as given:
@@ -118,8 +124,9 @@ def measure(name: str, size: int, threads: int, peer: bool) -> dict[str, Any]:
         took = {
             "job": seconds(lambda: run(plan, 0, 1, threads=threads)),
             "bare_trimmed": seconds(bare_trimmed),
-            "bare": seconds(bare),
         }
+        if whole:
+            took["bare"] = seconds(bare)
         same = None
         if peer:
             from predict_peer import slide
@@ -131,16 +138,21 @@ def measure(name: str, size: int, threads: int, peer: bool) -> dict[str, Any]:
             )
             same = float((ours == theirs).mean())
     found = {
+        "threads": threads,
+        "load": round(os.getloadavg()[0], 1),  # above the threads: others computed as well
         "filtered_convolutions": trimmed.filtered,
         "blocks": len(blocks),
         "block": list(plan.grid.block),
         "halo": list(plan.grid.halo),
-        "mvoxel_per_s": {k: round(size**3 / v / 1e6, 4) for k, v in took.items()},
-        "job_over_bare": round(took["bare"] / took["job"], 3),
-        "job_over_bare_trimmed": round(took["bare_trimmed"] / took["job"], 3),
+        "mvoxel_per_s": {k: round(size**3 / v[0] / 1e6, 4) for k, v in took.items()},
+        "cpu_s": {k: round(v[1], 2) for k, v in took.items()},
     }
+    for other, key in RATIOS.items():
+        if other in took:
+            wall, cpu = (took[other] / took["job"]).round(3).tolist()
+            found |= {key: wall, f"{key}_cpu": cpu}
     if peer:
-        found |= {"over_monai": round(took["monai"] / took["job"], 3), "same_classes": same}
+        found["same_classes"] = same
     return found
 
 
@@ -163,6 +175,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--no-bare", action="store_true", help="not torch over whole read boxes")
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--only", choices=NETWORKS, help="one network")
     parser.add_argument("--job", type=Path, help=argparse.SUPPRESS)
@@ -176,10 +189,10 @@ def main() -> None:
         import predict_peer  # noqa: F401  # registers MONAI's network
     path = HERE / "results/predict.json"
     before = json.loads(path.read_text()) if path.exists() else {}
-    found = {"size": args.size, "threads": args.threads, "precision": "fp32", "bars": BARS}
+    found = {"size": args.size, "precision": "fp32", "bars": BARS}
     for name in [args.only] if args.only else NETWORKS:
         if name != "monai" or peer:
-            found[name] = measure(name, args.size, args.threads, peer)
+            found[name] = measure(name, args.size, args.threads, peer, not args.no_bare)
             print(name, json.dumps(found[name]), flush=True)
     if not args.no_memory:
         found["memory"] = memory(args.threads)
