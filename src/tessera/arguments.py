@@ -33,11 +33,16 @@ def add_ranks(parser: argparse.ArgumentParser) -> None:
 
 def section(args: argparse.Namespace, kind: type[S]) -> S:
     """Return a stage's settings as given by :func:`add_settings`, or the defaults."""
-    from tessera.config import parse_section, read_config
-
     if args.settings is not None:
-        return parse_section(kind, args.settings)
+        try:
+            return kind.model_validate_json(args.settings)
+        except ValueError:  # the sentence that says why needs all sections
+            from tessera.config import parse_section
+
+            return parse_section(kind, args.settings)
     if args.config is not None:
+        from tessera.config import read_config
+
         found = getattr(read_config(args.config), kind.__name__.lower())
         if not isinstance(found, kind):
             raise TesseraError(f"{args.config}: has no section '{kind.__name__.lower()}'; add it")

@@ -81,7 +81,7 @@ def main(args: argparse.Namespace) -> int:
     if args.step == "run":
         return _run_all(args)
     if args.step == "store":
-        from tessera.config import Label
+        from tessera.settings.segment import Label
 
         settings = section(args, Label)
         plan.lay_out(plan.create(settings, args.name, args.prediction, args.batches, args.out))
@@ -107,33 +107,44 @@ def main(args: argparse.Namespace) -> int:
 def _run_all(args: argparse.Namespace) -> int:
     """All passes in this process, and its ranks."""
     from tessera.compute import forked
-    from tessera.compute.ranks import rank_of, root_only, world
-    from tessera.config import Label
+    from tessera.compute.ranks import world
+
+    comm = world(args.ranks)
+    if comm is not None and args.processes > 1:
+        raise TesseraError("give --ranks or --processes, not both")
+    if comm is None:
+        forked.run(args.processes, lambda comm: _passes(args, comm))
+    else:
+        _passes(args, comm)
+    return 0
+
+
+def _passes(args: argparse.Namespace, comm: Any | None) -> None:
+    """One rank's part. Ranks begin with different imports, which all take their time."""
+    from tessera.compute.ranks import rank_of, root_only
+
+    last = 0 if comm is None else comm.Get_size() - 1
+    if 0 < rank_of(comm) == last:
+        import zarr  # noqa: F401 - for the layout, while rank 0 reads the settings
+    laid_out = root_only(comm, _create, args)
+
     from tessera.label import plan
     from tessera.label.finish import finish
     from tessera.label.merge import merge
     from tessera.label.passes import run_local, run_relabel
 
-    settings = section(args, Label)
+    if rank_of(comm) == last:  # while the others begin: only the third pass needs it
+        plan.lay_out(laid_out)
+    run_local(laid_out, 0, 1, comm)
+    root_only(comm, merge, laid_out)
+    run_relabel(laid_out, 0, 1, comm)
+    count = root_only(comm, finish, laid_out)
+    if rank_of(comm) == 0:
+        print(f"{count} objects")
 
-    def passes(comm: Any | None) -> None:
-        given = (settings, args.name, args.prediction, 1, args.out)
-        laid_out = root_only(comm, plan.create, *given)
-        # By the last rank, while the others begin: only the third pass needs it.
-        if rank_of(comm) == (0 if comm is None else comm.Get_size() - 1):
-            plan.lay_out(laid_out)
-        run_local(laid_out, 0, 1, comm)
-        root_only(comm, merge, laid_out)
-        run_relabel(laid_out, 0, 1, comm)
-        count = root_only(comm, finish, laid_out)
-        if rank_of(comm) == 0:
-            print(f"{count} objects")
 
-    comm = world(args.ranks)
-    if comm is None:
-        forked.run(args.processes, passes)
-    elif args.processes == 1:
-        passes(comm)
-    else:
-        raise TesseraError("give --ranks or --processes, not both")
-    return 0
+def _create(args: argparse.Namespace) -> Any:
+    from tessera.label import plan
+    from tessera.settings.segment import Label
+
+    return plan.create(section(args, Label), args.name, args.prediction, 1, args.out)

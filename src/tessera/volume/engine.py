@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tessera.compute import ranks, signals
 from tessera.compute.handout import HandOut
@@ -152,38 +152,50 @@ def _drive(task: Task, work: HandOut, root: Path, warned: signals.Warned) -> Non
     items = iter(work)
     with ThreadPoolExecutor(1, "reader") as reader, ThreadPoolExecutor(1, "writer") as writer:
 
-        def fetch() -> tuple[Block, Future[Any], float] | None:
+        def fetch() -> Fetched | None:
+            # To be handed a block takes a moment too: rank 0 may be deep in its own.
             block = None if warned else next(items, None)
             if block is None:
                 return None
-            return block, reader.submit(task.read, block), time.perf_counter()
+            began = time.perf_counter()
+            try:
+                return Fetched(block, task.read(block), None, began)
+            except Exception as problem:
+                return Fetched(block, None, _said(problem), began)
 
         def store(block: Block, result: Any, error: str | None, began: float) -> None:
             work.report(_store(task, block, result, error, began, root))
 
         writing: Future[None] | None = None
-        current = fetch()
+        current = reader.submit(fetch).result()
         while current is not None:
-            block, data, began = current
-            result, error = None, None
-            try:
-                loaded = data.result()
-            except Exception as problem:
-                loaded, error = None, _said(problem)
-            following = fetch()
+            following = reader.submit(fetch)
+            block, data, error, began = current
+            del current
+            result = None
             if error is None:
                 try:
-                    result = task.compute(block, loaded)
+                    result = task.compute(block, data)
                 except Exception as problem:
                     error = _said(problem)
-            del loaded, data
+            del data
             if writing is not None:
                 writing.result()
             writing = writer.submit(store, block, result, error, began)
             del result
-            current = following
+            current = following.result()
+            del following
         if writing is not None:
             writing.result()
+
+
+class Fetched(NamedTuple):
+    """A block that was read, or could not be."""
+
+    block: Block
+    data: Any
+    error: str | None
+    began: float
 
 
 def _store(
