@@ -198,8 +198,9 @@ def job(angles: int, rows: int, columns: int, threads: int) -> dict[str, Any]:
                  "--threads", str(threads), str(scan), str(Path(folder) / "tile")]  # fmt: skip
         # The command itself, with the seconds that its steps take noted on the way.
         code = (
-            "import atexit, collections, json, resource, sys, time\n"
+            "import collections, json, sys, time\n"
             "from tessera.cli import main\n"
+            "from tessera.compute.measure import peak_mib\n"
             "from tessera.recon import slab, tile\n"
             "spent = collections.Counter()\n"
             "def timed(name, work):\n"
@@ -215,8 +216,7 @@ def job(angles: int, rows: int, columns: int, threads: int) -> dict[str, Any]:
             "began = time.perf_counter()\n"
             "code = main(sys.argv[1:])\n"
             "spent['all'] = time.perf_counter() - began\n"
-            "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20\n"
-            "print('MEASURED', json.dumps({'peak_gib': peak, **spent}))\n"
+            "print('MEASURED', json.dumps({'peak_gib': peak_mib() / 1024, **spent}))\n"
             "sys.exit(code)\n"
         )
         said = subprocess.run(
