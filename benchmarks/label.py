@@ -3,9 +3,8 @@
     python benchmarks/label.py [--size 512] [--cores 2]
 
 Gaussian blobs fill a tenth of the volume; 26-connected; 64 blocks. `tessera label run` is timed as
-a whole command, with one process, with several, and with MPI ranks; beside it, cc3d alone on the
-array in memory, and a script that does with cc3d what the command does. Results in
-results/label.json.
+a whole command, with one rank and with several; beside it, cc3d alone on the array in memory, and a
+script that does with cc3d what the command does. Results in results/label.json.
 """
 
 from __future__ import annotations
@@ -99,16 +98,14 @@ def main() -> None:
         prediction = store(folder / "predict", values)
         given = ["--settings", json.dumps(settings), "--class", "a"]
         given += ["--prediction", str(prediction)]
-        ways = {"processes_1": (1, 1), f"processes_{args.cores}": (args.cores, 1)}
-        ways[f"ranks_{args.cores}"] = (1, args.cores)
+        ways = {f"ranks_{ranks}": ranks for ranks in (1, args.cores)}
         whole: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
         starts: dict[str, list[float]] = {way: [] for way in ways}
         peer = []
         for turn in range(args.repeats):
-            for way, (processes, ranks) in ways.items():
+            for way, ranks in ways.items():
                 out = folder / f"label{turn}_{way}"
-                words = [*given, "--out", str(out), "--processes", str(processes)]
-                line = tessera("label", "run", *words, ranks=ranks)
+                line = tessera("label", "run", *given, "--out", str(out), ranks=ranks)
                 whole[way].append(timed(line))
                 # All blocks are found done: what the start costs, imports, MPI, records and merge.
                 starts[way].append(timed(line)[0])

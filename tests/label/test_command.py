@@ -118,9 +118,6 @@ def test_all_passes_at_once_and_no_file_a_block_beside_the_shards(
     assert main(["label", "run", *line]) == 0
     assert " objects" in capsys.readouterr().out
     assert shards(tmp_path / "one") == shards(tmp_path / "passes")
-    forked = [*line[:-1], str(tmp_path / "forked"), "--processes", "3"]
-    assert main(["label", "run", *forked]) == 0
-    assert shards(tmp_path / "forked") == shards(tmp_path / "passes")
     beside = [p for p in (tmp_path / "one").rglob("*") if "labels.zarr" not in p.parts]
     names = {p.name for p in beside if p.is_file()}
     assert names == {

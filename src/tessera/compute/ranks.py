@@ -45,7 +45,7 @@ def world(expected: int) -> Any | None:
         )
     if expected == 1:
         return None
-    die_with_the_launcher()
+    _die_with_the_launcher()
     return comm
 
 
@@ -57,8 +57,8 @@ def _on_one_node() -> bool:
     return os.environ.get("SLURM_STEP_NUM_NODES") == "1"
 
 
-def die_with_the_launcher() -> None:
-    """Ask the kernel to end this rank when its launcher (or the process that forked it) is gone.
+def _die_with_the_launcher() -> None:
+    """Ask the kernel to end this rank when its launcher is gone.
 
     An MPI launcher that is killed outright (kill -9, out of memory) leaves its ranks running;
     they would go on for hours beside the rerun.

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from tessera.arguments import add_ranks, add_settings, section
-from tessera.errors import TesseraError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,13 +39,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         )
     store.add_argument("--batches", type=int, default=1, metavar="N", help="batches of blocks")
     add_ranks(whole)
-    whole.add_argument(
-        "--processes",
-        type=int,
-        default=1,
-        metavar="N",
-        help="processes of this machine that share the blocks; they need no MPI",
-    )
 
     for name, text in (
         ("local", "first pass: connected components inside the blocks of a batch"),
@@ -105,24 +97,10 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _run_all(args: argparse.Namespace) -> int:
-    """All passes in this process, and its ranks."""
-    from tessera.compute import forked
-    from tessera.compute.ranks import world
+    """All passes in this process and its ranks, which begin with different imports."""
+    from tessera.compute.ranks import rank_of, root_only, world
 
     comm = world(args.ranks)
-    if comm is not None and args.processes > 1:
-        raise TesseraError("give --ranks or --processes, not both")
-    if comm is None:
-        forked.run(args.processes, lambda comm: _passes(args, comm))
-    else:
-        _passes(args, comm)
-    return 0
-
-
-def _passes(args: argparse.Namespace, comm: Any | None) -> None:
-    """One rank's part. Ranks begin with different imports, which all take their time."""
-    from tessera.compute.ranks import rank_of, root_only
-
     last = 0 if comm is None else comm.Get_size() - 1
     if 0 < rank_of(comm) == last:
         import zarr  # noqa: F401 - for the layout, while rank 0 reads the settings
@@ -141,6 +119,7 @@ def _passes(args: argparse.Namespace, comm: Any | None) -> None:
     count = root_only(comm, finish, laid_out)
     if rank_of(comm) == 0:
         print(f"{count} objects")
+    return 0
 
 
 def _create(args: argparse.Namespace) -> Any:
