@@ -137,8 +137,9 @@ def join(expected: int) -> Team:
     started = max([int(os.environ.get(name, "1")) for name in _SIZES])
     if expected == 1 and started == 1:
         return Team()
-    # Looking for work more often only takes the cores from those that compute.
-    os.environ.setdefault("HOROVOD_CYCLE_TIME", "5")
+    # Milliseconds between its looks for work. A step has a dozen small sums (shared norms), each of
+    # which waits for a look or two; more looks than this take cores from those that compute.
+    os.environ.setdefault("HOROVOD_CYCLE_TIME", "1")
     try:
         import horovod.torch as hvd
     except ImportError as error:
