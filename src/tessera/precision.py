@@ -139,6 +139,7 @@ def _scores(config: Config, model: str, volume: Path, folder: Path, root: Path) 
             continue
         out = folder / "label" / name
         plan = plans.create(config.label, name, files.prediction, 1, out)  # type: ignore[arg-type]
+        plans.lay_out(plan)
         run_local(plan, 0, 1)
         merge(plan)
         run_relabel(plan, 0, 1)
