@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from tessera import cli
 from tessera.evaluate.segmentation import scores
@@ -55,13 +54,13 @@ def fill_and_assemble(folder, name, batches):
 
 
 @pytest.mark.slow
-def test_from_labels_to_labels(tmp_path, monkeypatch):
-    # Training takes its share of the cores; what a toy learns in seconds follows their rounding.
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    torch.set_num_threads(1)
+def test_from_labels_to_labels(tmp_path):
     given = toy(tmp_path)
     given["net_options"]["depth"] = 4
-    given |= {"steps": 500, "batch": 8, "validate_every": 200, "checkpoint_every": 200}
+    # Slower steps than the toy's own: with those, where the field of view goes, and so what is
+    # learnt, hangs on the seed and on rounding.
+    given |= {"steps": 700, "learning_rate": 0.003, "batch": 8}
+    given |= {"validate_every": 200, "checkpoint_every": 200}
     run("train", "neurons", "--settings", json.dumps(given),
         "--volume", tmp_path / "volume.json", "--out", tmp_path / "model")  # fmt: skip
     labels = fill_and_assemble(tmp_path, "one", 1)

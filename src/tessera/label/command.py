@@ -97,13 +97,11 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _run_all(args: argparse.Namespace) -> int:
-    """All passes in this process and its ranks, which begin with different imports."""
+    """All passes in this process and its ranks."""
     from tessera.compute.ranks import rank_of, root_only, world
 
     comm = world(args.ranks)
     last = 0 if comm is None else comm.Get_size() - 1
-    if 0 < rank_of(comm) == last:
-        import zarr  # noqa: F401 - for the layout, while rank 0 reads the settings
     laid_out = root_only(comm, _create, args)
 
     from tessera.label import plan
@@ -111,10 +109,12 @@ def _run_all(args: argparse.Namespace) -> int:
     from tessera.label.merge import merge
     from tessera.label.passes import run_local, run_relabel
 
-    if rank_of(comm) == last:  # while the others begin: only the third pass needs it
-        plan.lay_out(laid_out)
     run_local(laid_out, 0, 1, comm)
+    if rank_of(comm) == last:  # while rank 0 merges: only the third pass needs it
+        plan.lay_out(laid_out)
     root_only(comm, merge, laid_out)
+    if comm is not None:
+        comm.Barrier()  # the volume is laid out
     run_relabel(laid_out, 0, 1, comm)
     count = root_only(comm, finish, laid_out)
     if rank_of(comm) == 0:

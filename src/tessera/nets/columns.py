@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tessera.nets import vectors
-from tessera.nets.winograd import empty, share
+from tessera.nets.winograd import empty, share_rows
 
 _MOST = 128  # taps times inputs: columns of a row stay in the cache
 
@@ -54,10 +54,7 @@ class Columns:
         out = empty((samples, *made, outputs))
         source = given.detach().float().contiguous().numpy().reshape(*given.shape[:3], -1)
         bias = np.tile(self._bias, made[2])
-        rows = samples * made[0] * made[1]
-        ends = np.linspace(0, rows, min(threads, rows) + 1).astype(int).tolist()
-        group = vectors.together(outputs)
-        places = -(-made[2] // group) * group
+        places = vectors.whole(made[2], outputs)
 
         def work(span: tuple[int, int]) -> None:
             columns = np.zeros((self._kernel.shape[1], places), np.float32)
@@ -67,7 +64,7 @@ class Columns:
                 out.numpy().reshape(*out.shape[:3], -1), span, columns, products,
             )  # fmt: skip
 
-        share(work, list(zip(ends, ends[1:], strict=False)), threads)
+        share_rows(work, samples * made[0] * made[1], threads)
         return out
 
 

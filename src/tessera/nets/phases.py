@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tessera.nets import vectors
-from tessera.nets.winograd import empty, share
+from tessera.nets.winograd import empty, share_rows
 
 
 def fits(conv: nn.ConvTranspose3d) -> bool:
@@ -63,10 +63,7 @@ class Phases:
         out = empty((samples, *made, outputs))
         source = given.detach().float().contiguous().numpy().reshape(*given.shape[:3], -1)
         lines = [n + t - 1 for n, t in zip(voxels, self._taps, strict=True)]
-        rows = samples * lines[0] * lines[1]
-        ends = np.linspace(0, rows, min(threads, rows) + 1).astype(int).tolist()
-        group = vectors.together(len(self._bias))
-        places = -(-lines[2] // group) * group
+        places = vectors.whole(lines[2], len(self._bias))
 
         def work(span: tuple[int, int]) -> None:
             line = np.zeros((places + self._taps[2] - 1) * channels, np.float32)
@@ -76,7 +73,7 @@ class Phases:
                 out.numpy().reshape(*out.shape[:3], -1), outputs, span, line, products,
             )  # fmt: skip
 
-        share(work, list(zip(ends, ends[1:], strict=False)), threads)
+        share_rows(work, samples * lines[0] * lines[1], threads)
         return out
 
 

@@ -15,8 +15,8 @@ from numba.extending import intrinsic
 
 LANES = 8  # of a vector: 256 bits; wider machines join two
 SUMS = 12  # vectors of sums that are kept in registers, of 16
-_SIZE, REAL = ir.IntType(64), ir.FloatType()
-VECTOR = ir.VectorType(REAL, LANES)
+_SIZE, _REAL = ir.IntType(64), ir.FloatType()
+VECTOR = ir.VectorType(_REAL, LANES)
 
 jit = numba.njit(cache=True, nogil=True, boundscheck=False, fastmath={"contract", "nsz"})
 
@@ -31,6 +31,12 @@ def together(outputs: int) -> int:
     return SUMS // wide(outputs)
 
 
+def whole(places: int, outputs: int) -> int:
+    """Places for which there must be room: groups of :func:`together` may stand over."""
+    group = together(outputs)
+    return -(-places // group) * group
+
+
 def vector_at(builder: Any, address: Any) -> Any:
     """An address, as that of a vector."""
     return builder.inttoptr(address, VECTOR.as_pointer())
@@ -39,6 +45,31 @@ def vector_at(builder: Any, address: Any) -> Any:
 def fixed(value: int) -> Any:
     """A constant of 64 bits."""
     return ir.Constant(_SIZE, value)
+
+
+class Sums:
+    """Instructions that add products to vectors: sum = value * row + sum, a value for all lanes."""
+
+    def __init__(self, builder: Any) -> None:
+        self._builder = builder
+        name = f"llvm.fmuladd.v{LANES}f32"
+        kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
+        self._fused = cgutils.get_or_insert_function(builder.module, kind, name)
+
+    def _every_lane(self, address: Any) -> Any:
+        """The value at an address, in all lanes."""
+        lane, nothing = ir.IntType(32), ir.Constant(VECTOR, ir.Undefined)
+        value = self._builder.load(self._builder.inttoptr(address, _REAL.as_pointer()))
+        one = self._builder.insert_element(nothing, value, ir.Constant(lane, 0))
+        first = ir.Constant(ir.VectorType(lane, LANES), [0] * LANES)
+        return self._builder.shuffle_vector(one, nothing, first)
+
+    def add(self, address: Any, row: list[Any], sums: list[Any]) -> None:
+        """Add the value at an address, times each vector of a row, to the row's sums."""
+        one = self._every_lane(address)
+        for vector, total in zip(row, sums, strict=True):
+            made = self._builder.call(self._fused, [one, vector, self._builder.load(total)])
+            self._builder.store(made, total)
 
 
 @intrinsic(prefer_literal=True)
@@ -63,15 +94,8 @@ def _multiply(
     places = SUMS // width
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        fused = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(VECTOR, [VECTOR] * 3),
-            f"llvm.fmuladd.v{LANES}f32",
-        )
+        products = Sums(builder)
         a, step, next_input, w, m, count, wanted = args[:7]
-        empty = ir.Constant(VECTOR, ir.Undefined)
-        lane = ir.Constant(ir.IntType(32), 0)
-        first_lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
         zeros = ir.Constant(VECTOR, [0.0] * LANES)
         sums = [
             [cgutils.alloca_once_value(builder, zeros) for _ in range(width)] for _ in range(places)
@@ -85,11 +109,7 @@ def _multiply(
             ]
             offset = builder.mul(loop.index, next_input)
             for p in range(places):
-                given = builder.inttoptr(builder.add(rows[p], offset), REAL.as_pointer())
-                one = builder.insert_element(empty, builder.load(given), lane)
-                one = builder.shuffle_vector(one, empty, first_lanes)
-                for k, s in zip(row, sums[p], strict=True):
-                    builder.store(builder.call(fused, [one, k, builder.load(s)]), s)
+                products.add(builder.add(rows[p], offset), row, sums[p])
         for p in range(places):
             line = builder.add(m, builder.mul(wanted, fixed(4 * p)))
             for o in range(width):

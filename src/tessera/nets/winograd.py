@@ -115,7 +115,6 @@ def convolve(
     wide = np.zeros(kernel.outputs) if bias is None else bias.detach().numpy()
     wide = np.tile(wide.astype(np.float32), 3 * across)
     target = out.numpy().reshape(*made[:3], -1)
-    ends = np.linspace(0, count, min(threads, count) + 1).astype(int).tolist()
 
     def work(span: tuple[int, int]) -> None:
         scratch = _scratch(rows, across, kernel.inputs, kernel.outputs)
@@ -124,7 +123,7 @@ def convolve(
             (rows, across), *scratch,
         )  # fmt: skip
 
-    share(work, list(zip(ends, ends[1:], strict=False)), threads)
+    share_rows(work, count, threads)
     return out
 
 
@@ -136,6 +135,12 @@ def share(work: Callable[[T], None], parts: Sequence[T], threads: int) -> None:
     else:
         for done in [_pool(threads).submit(work, part) for part in parts]:
             done.result()
+
+
+def share_rows(work: Callable[[tuple[int, int]], None], rows: int, threads: int) -> None:
+    """Do rows 0, 1, ..., a span of them (the first, and the one after the last) a thread."""
+    ends = np.linspace(0, rows, min(threads, rows) + 1).astype(int).tolist()
+    share(work, list(zip(ends, ends[1:], strict=False)), threads)
 
 
 def empty(shape: Sequence[int]) -> Tensor:
@@ -172,8 +177,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 def _scratch(rows: int, across: int, inputs: int, outputs: int) -> tuple[np.ndarray, ...]:
     """What one thread keeps between the steps of a patch."""
-    group = vectors.together(outputs)
-    places = -(-rows * across // group) * group  # the last group may stand over
+    places = vectors.whole(rows * across, outputs)
     most, width = max(inputs, outputs), 3 * across + 2
     return (
         np.empty((125, places, inputs), np.float32),

@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 from torch import Tensor
 
 from tessera.nets import winograd_code as code
-from tessera.nets.vectors import LANES, REAL, VECTOR, combination, fixed, jit, vector_at
+from tessera.nets.vectors import LANES, Sums, combination, fixed, jit, vector_at
 from tessera.nets.winograd import CUBE, convolve, share, transform
 from tessera.nets.winograd_code import take
 
@@ -103,15 +102,8 @@ def _outer(
     width, height = int(wide.literal_value), int(high.literal_value)
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        fused = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(VECTOR, [VECTOR] * 3),
-            f"llvm.fmuladd.v{LANES}f32",
-        )
+        products = Sums(builder)
         a, b, out, places, inputs, outputs = args[:6]
-        empty = ir.Constant(VECTOR, ir.Undefined)
-        lane = ir.Constant(ir.IntType(32), 0)
-        first_lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
 
         def vectors(address: Any) -> list[Any]:
             return [
@@ -131,11 +123,7 @@ def _outer(
             row = [builder.load(at, align=4) for at in vectors(line)]
             begin = builder.add(a, builder.mul(four, inputs))
             for i in range(height):
-                given = builder.inttoptr(builder.add(begin, fixed(4 * i)), REAL.as_pointer())
-                one = builder.insert_element(empty, builder.load(given), lane)
-                one = builder.shuffle_vector(one, empty, first_lanes)
-                for value, total in zip(row, sums[i], strict=True):
-                    builder.store(builder.call(fused, [one, value, builder.load(total)]), total)
+                products.add(builder.add(begin, fixed(4 * i)), row, sums[i])
         for row, totals in zip(targets, sums, strict=True):
             for at, total in zip(row, totals, strict=True):
                 builder.store(builder.load(total), at, align=4)
