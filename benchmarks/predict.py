@@ -18,7 +18,6 @@ import argparse
 import importlib.util
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tessera.compute.measure import peak_mib
 from tessera.config import Predict
 from tessera.nets.bundle import Facts, load, save
 from tessera.nets.norm import fold
@@ -182,7 +182,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.job:
         run(plans.read(args.job), 0, 1, threads=args.threads)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(peak_mib())
         return
     peer = not args.no_peer and importlib.util.find_spec("monai") is not None
     if peer:
