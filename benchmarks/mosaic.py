@@ -179,8 +179,14 @@ def main() -> None:
         f"fusion: {result['fusion']['mvoxel_per_s']:.1f} Mvoxel/s; a mosaic 4 x larger needs "
         f"{result['memory_4x_over_1x']:.2f} x the memory ({result['fusion']['peak_mib']:.0f} MiB)"
     )
-    correlation = result["projections_against_untiled"]["correlation"]
-    print(f"mosaic of projections against an untiled scan: correlation {correlation:.4f}")
+    wide_found = result["projections_against_untiled"]
+    for found, pixels in ((wide_found, "pixels"), (wide_found["points"], "points for pixels")):
+        print(
+            f"mosaic of projections against an untiled scan, {pixels}: correlation "
+            f"{found['correlation']:.4f}; another untiled scan "
+            f"{found['correlation_of_two_untiled']:.4f}, one that stood 0.35 column aside "
+            f"{found['correlation_of_two_untiled_one_aside']:.4f}"
+        )
 
 
 if __name__ == "__main__":

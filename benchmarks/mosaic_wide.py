@@ -3,8 +3,13 @@
 A specimen of spheres is scanned once by a detector that sees all of it, and once in 2 x 2 tiles of
 one rotation axis, off by up to two pixels from where the stage says. The tiles are stitched, both
 scans are reconstructed by `tessera recon`, each about the axis that is found in it, and the slices
-are correlated. Projections are exact, with the noise of some 30,000 counts of their own each; what
-two untiled scans have in common is the most that can be reached.
+are correlated. Projections have the noise of some 30,000 counts of their own each; what two untiled
+scans have in common is the most that can be reached.
+
+A pixel counts what falls on its area: the mean over rays that cross it. With one ray through its
+middle (``points``) a sphere's edge is finer than the pixels, and no scan tells where between two of
+them it lies: then two untiled scans of which one stood a third of a column aside (``aside``) have
+as little in common as a mosaic has with one of them.
 """
 
 from __future__ import annotations
@@ -12,7 +17,6 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from tessera.config import Mosaic, Recon
@@ -20,53 +24,57 @@ from tessera.mosaic.project import stitch
 from tessera.recon.command import reconstruct
 from tessera.volume.box import Box
 from tessera.volume.store import open_volume
+from tests.mosaic.exchange import write_scan
 
 ANGLES, ROWS, COLUMNS, AXIS = 361, 60, 240, 118.7
-TILE = (36, 130)
-PIXEL_UM, BEAM = 2.0, 30000.0
+TILE, WHOLE = (36, 130), (ROWS, COLUMNS)
+BEAM = 30000.0
 PLACES = {"a": (0.0, 0.0), "b": (0.6, 107.3), "c": (22.4, -1.2), "d": (23.7, 108.5)}  # row, column
 NOMINAL = {"a": (0.0, 0.0), "b": (0.0, 106.0), "c": (21.0, 0.0), "d": (25.0, 108.0)}
-SETUP = "measurement/instrument/sample_motor_stack/setup"
+UNTILED = {"untiled": (0.0, 0.0), "again": (0.0, 0.0), "aside": (0.0, -0.35)}
 
 
-def integrals(place: tuple[float, float], shape: tuple[int, int]) -> np.ndarray:
-    """Line integrals (angles, rows, columns) of the spheres, seen from a sub-pixel place."""
+def transmission(place: tuple[float, float], shape: tuple[int, int], rays: int) -> np.ndarray:
+    """What the spheres let through (angles, rows, columns), seen from a sub-pixel place.
+
+    Args:
+        place: row and column of the first pixel's middle.
+        shape: rows and columns.
+        rays: along each side of a pixel, over which it is the mean.
+    """
     rng = np.random.default_rng(1)
     theta = np.arange(ANGLES) * np.pi / ANGLES
-    rows = np.arange(shape[0]) + place[0]
-    columns = np.arange(shape[1]) + place[1]
-    out = np.zeros((ANGLES, *shape), np.float32)
+    within = (np.arange(rays) + 0.5) / rays - 0.5
+    rows, columns = (
+        (p + np.arange(n)[:, None] + within).ravel() for p, n in zip(place, shape, strict=True)
+    )
+    lengths = np.zeros((ANGLES, len(rows), len(columns)), np.float32)
     for _ in range(160):
         turn, away = rng.uniform(0, 2 * np.pi), 95 * np.sqrt(rng.uniform())
         z, radius = rng.uniform(-8, ROWS + 8), rng.uniform(4, 14)
         middle = AXIS + away * np.cos(theta - turn)
-        square = radius**2 - (rows[None, :, None] - z) ** 2
-        square = square - (columns[None, None] - middle[:, None, None]) ** 2
-        out += 2 * np.sqrt(np.maximum(square, 0)).astype(np.float32)
-    return 0.012 * out
+        first, last = np.searchsorted(rows, (z - radius, z + radius))
+        high = radius**2 - (rows[first:last, None] - z) ** 2
+        left, right = (np.searchsorted(columns, middle + side) for side in (-radius, radius))
+        for plane, m, low, top in zip(lengths, middle, left, right, strict=True):
+            square = high - (columns[low:top] - m) ** 2
+            plane[first:last, low:top] += 2 * np.sqrt(np.maximum(square, 0))
+    through = np.exp(-0.012 * lengths).reshape(ANGLES, shape[0], rays, shape[1], rays)
+    return np.asarray(through.mean(axis=(2, 4)), np.float64)
 
 
 def write(
-    path: Path, place: tuple[float, float], shape: tuple[int, int], nominal: tuple[float, float]
+    path: Path,
+    place: tuple[float, float],
+    shape: tuple[int, int],
+    nominal: tuple[float, float],
+    rays: int,
 ) -> Path:
     """Write one scan as Data Exchange; ``nominal`` (row, column) is where the stage says."""
     rng = np.random.default_rng(list(path.stem.encode()))
     beam = BEAM * rng.uniform(0.8, 1.2, shape)
-    middle = (np.array(nominal) + (np.array(shape) - 1) / 2) * PIXEL_UM
-    with h5py.File(path, "w") as file:
-        seen = rng.poisson(beam * np.exp(-integrals(place, shape)))
-        file["exchange/data"] = (100 + seen).astype(np.uint16)
-        flats = rng.poisson(beam, (20, *shape))
-        file["exchange/data_white"] = (100 + flats).astype(np.uint16)
-        file["exchange/data_dark"] = np.full((4, *shape), 100, np.uint16)
-        file["exchange/theta"] = np.arange(ANGLES) * 180 / ANGLES
-        file["exchange/theta"].attrs["units"] = "degrees"
-        lengths = {f"{SETUP}/y": middle[0], f"{SETUP}/z": 0.0, f"{SETUP}/x": middle[1]}
-        lengths["measurement/instrument/detector/pixel_size"] = PIXEL_UM
-        for name, value in lengths.items():
-            file[name] = float(value)
-            file[name].attrs["units"] = "um"
-    return path
+    seen = rng.poisson(beam * transmission(place, shape, rays))
+    return write_scan(path, seen, rng.poisson(beam, (20, *shape)), nominal)
 
 
 def slices(scan: Path, out: Path) -> np.ndarray:
@@ -76,27 +84,33 @@ def slices(scan: Path, out: Path) -> np.ndarray:
     return volume.read(Box.whole(volume.shape))
 
 
-def wide() -> dict[str, float]:
+def wide() -> dict[str, object]:
+    """Compare with pixels that count over their area; beside it, with points for pixels."""
+    return {**compare(rays=4), "points": compare(rays=1)}
+
+
+def compare(rays: int) -> dict[str, float]:
     """Correlation and relative mean difference of the slices, within what all of them see."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        scans = [write(root / f"{n}.h5", p, TILE, NOMINAL[n]) for n, p in PLACES.items()]
+        scans = [write(root / f"{n}.h5", p, TILE, NOMINAL[n], rays) for n, p in PLACES.items()]
         stitch(scans, root / "wide.h5", Mosaic(kind="projections"))
-        for name in ("untiled", "again"):
-            write(root / f"{name}.h5", (0.0, 0.0), (ROWS, COLUMNS), (0.0, 0.0))
-        mosaic, untiled, again = (
-            slices(root / f"{n}.h5", root / n) for n in ("wide", "untiled", "again")
-        )
+        for name, place in UNTILED.items():
+            write(root / f"{name}.h5", place, WHOLE, (0.0, 0.0), rays)
+        found = {n: slices(root / f"{n}.h5", root / n) for n in ("wide", *UNTILED)}
     # All slices have the axis in their middle; rows count from the first tile's.
-    rows = min(len(mosaic), len(untiled)) - 2
-    side = min(mosaic.shape[1], untiled.shape[1])
+    rows = min(len(v) for v in found.values()) - 2
+    side = min(v.shape[1] for v in found.values())
     y, x = np.mgrid[:side, :side] - (side - 1) / 2
     inside = np.hypot(y, x) < 105
-    one, other, third = (_middle(v, side)[2:rows, inside] for v in (mosaic, untiled, again))
+    seen = {n: _middle(v, side)[2:rows, inside].ravel() for n, v in found.items()}
+    untiled = seen.pop("untiled")
+    common = {n: float(np.corrcoef(v, untiled)[0, 1]) for n, v in seen.items()}
     return {
-        "correlation": float(np.corrcoef(one.ravel(), other.ravel())[0, 1]),
-        "correlation_of_two_untiled": float(np.corrcoef(third.ravel(), other.ravel())[0, 1]),
-        "mean_difference": float(np.mean(one - other) / np.mean(other)),
+        "correlation": common["wide"],
+        "correlation_of_two_untiled": common["again"],
+        "correlation_of_two_untiled_one_aside": common["aside"],
+        "mean_difference": float(np.mean(seen["wide"] - untiled) / np.mean(untiled)),
     }
 
 

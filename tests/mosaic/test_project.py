@@ -13,10 +13,10 @@ from tessera.cli import main
 from tessera.config import Mosaic
 from tessera.mosaic import project
 from tessera.mosaic.project import stitch
+from tests.mosaic.exchange import write_scan
 from tests.mosaic.phantom import Blobs
 
-PIXEL_UM, ANGLES = 2.0, 40
-SETUP = "measurement/instrument/sample_motor_stack/setup"
+ANGLES = 40
 PLACES = {"a": (0.0, 0.0), "b": (0.6, 61.3), "c": (30.4, -1.2), "d": (31.7, 60.5)}  # row, column
 
 
@@ -30,20 +30,9 @@ def write(path: Path, place: tuple[float, float], angles: np.ndarray | None = No
     rng = np.random.default_rng(0)
     truth = integrals(place)
     beam = 30000 * rng.uniform(0.8, 1.2, truth.shape[1:])
-    nominal = np.round(np.array(place) / 30) * 30  # off by up to two pixels
-    middle = (nominal + (np.array(truth.shape[1:]) - 1) / 2) * PIXEL_UM
-    with h5py.File(path, "w") as file:
-        file["exchange/data"] = (100 + beam * np.exp(-truth)).astype(np.uint16)
-        file["exchange/data_white"] = (100 + np.stack([beam] * 4)).astype(np.uint16)
-        file["exchange/data_dark"] = np.full((4, *truth.shape[1:]), 100, np.uint16)
-        file["exchange/theta"] = np.arange(ANGLES) * 180 / ANGLES if angles is None else angles
-        file["exchange/theta"].attrs["units"] = "degrees"
-        lengths = {f"{SETUP}/y": middle[0], f"{SETUP}/z": 0.0, f"{SETUP}/x": middle[1]}
-        lengths["measurement/instrument/detector/pixel_size"] = PIXEL_UM
-        for name, value in lengths.items():
-            file[name] = float(value)
-            file[name].attrs["units"] = "um"
-    return path
+    row, column = np.round(np.array(place) / 30) * 30  # off by up to two pixels
+    flats = np.stack([beam] * 4)
+    return write_scan(path, beam * np.exp(-truth), flats, (row, column), angles)
 
 
 def test_four_scans_become_one(tmp_path: Path) -> None:
@@ -62,6 +51,25 @@ def test_four_scans_become_one(tmp_path: Path) -> None:
     inner = (slice(None), slice(4, -4), slice(4, -4))
     assert np.corrcoef(wide[inner].ravel(), truth[inner].ravel())[0, 1] >= 0.99
     assert np.abs(wide - truth)[inner].mean() < 0.01
+
+
+def test_a_slope_across_a_thin_overlap_is_no_gain(tmp_path: Path) -> None:
+    """A specimen that thins out downwards: what a tile differs by is found, and nothing else."""
+    scans = []
+    for name, (row, column) in PLACES.items():
+        slope = 1.2 - (row + np.arange(44)) / 80
+        truth = integrals((row, column)) + slope[:, None]
+        truth *= 0.96 if name == "c" else 1.0
+        start = (np.round(row / 30) * 30, np.round(column / 30) * 30)
+        flats = np.full((4, *truth.shape[1:]), 50000.0)
+        scans.append(write_scan(tmp_path / f"{name}.h5", 50000 * np.exp(-truth), flats, start))
+    found = {
+        t["name"]: t for t in stitch(scans, tmp_path / "o.h5", Mosaic(kind="projections"))["tiles"]
+    }
+    for name, place in PLACES.items():
+        gain = found[name]["gain"] / found["a"]["gain"]
+        assert gain == pytest.approx(1 / 0.96 if name == "c" else 1.0, abs=3e-3)
+        assert found[name]["offset_vox"][1:] == pytest.approx(place, abs=0.01)
 
 
 def test_a_run_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,15 +9,16 @@ import numpy as np
 from tessera.mosaic import shift as shifts
 from tessera.mosaic.overlap import Pair, overlap_box, regions, tile_box, true_mask
 from tessera.mosaic.tile import Tile, Vector, to_vector
+from tessera.mosaic.turn import Turn, find_turn
 from tessera.volume.box import Box
 
 _COARSE_REGIONS = 12  # regions that vote on the whole shift; a shift is the same everywhere
+_RECENTRED = 2  # times that the whole shift may be put right by the fine step
+_CENTRED = 0.6  # ... where that leaves more than this, in voxels
 _FLOOR_VOX = 0.02  # no shift is known better than this, whatever the noise says
 _VOTE_VOX = 0.5  # a region may always differ this much from the median
 _FEWEST = 50  # common voxels of a region
 _SMOOTH = 2.0  # sigma in voxels of the pictures whose brightness is compared
-_SIGNIFICANT = 4.0  # standard errors from which rotation or scale is said to be there
-_NOTICEABLE_VOX = 0.25  # ... if it also moves the overlap's ends by this much
 
 
 @dataclass
@@ -47,21 +48,6 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class Turn:
-    """Rotation and scale of b against a, as the shifts of an overlap's regions tell.
-
-    Attributes:
-        rotation_deg: small rotation about the z, y and x axes.
-        scale: b's size over a's.
-        there: larger than its error, and large enough to matter.
-    """
-
-    rotation_deg: Vector
-    scale: float
-    there: bool
-
-
-@dataclass(frozen=True)
 class Measured:
     """A pair's shift.
 
@@ -88,6 +74,25 @@ class Measured:
     inside: bool
 
 
+@dataclass(frozen=True)
+class _Looked:
+    """What the regions of an overlap tell, all read at one whole shift.
+
+    Attributes:
+        count: regions where both tiles show something.
+        kept, centres: those that agree, and the middle of each on the lattice.
+        information, mean: inverse covariance of their shift, and the shift.
+        moments: brightness of both tiles in all regions.
+    """
+
+    count: int
+    kept: list[shifts.Fine]
+    centres: np.ndarray
+    information: np.ndarray
+    mean: np.ndarray
+    moments: Moments
+
+
 def measure(tiles: list[Tile], pair: Pair, reach_vox: float) -> Measured:
     """Measure a pair's shift by regions of its overlap; reads these alone.
 
@@ -98,32 +103,29 @@ def measure(tiles: list[Tile], pair: Pair, reach_vox: float) -> Measured:
     """
     a, b = tiles[pair.a], tiles[pair.b]
     whole, score, inside = _coarse(a, b, reach_vox)
-    moments = Moments()
-    centres: list[np.ndarray] = []
-    found: list[shifts.Fine] = []
-    box = overlap_box(a, b, to_vector(whole))
-    for region in regions(box) if score > 0 else []:
-        fine = _fine(a, b, region, whole, moments)
-        if fine is not None:
-            centres.append((np.array(region.start) + np.array(region.stop) - 1) / 2)
-            found.append(fine)
-    keep = _vote(found)
+    looked = _look(a, b, whole, believed=score > 0)
+    for _ in range(_RECENTRED):
+        rest = np.where(np.abs(looked.mean) > _CENTRED, np.rint(looked.mean), 0).astype(int)
+        if not rest.any():
+            break
+        z, y, x = (int(w + r) for w, r in zip(whole, rest, strict=True))
+        whole = (z, y, x)
+        looked = _look(a, b, whole)
+    kept, mean, moments = looked.kept, looked.mean, looked.moments
+    agreed = (len(kept), looked.count)
     places = np.floor(np.array([a.offset, b.offset]) + 0.5)
     nominal = np.subtract(b.offset, a.offset)
     base = places[1] - places[0] + np.array(whole) - nominal
-    if not keep:
+    if not kept:
         none = np.zeros((3, 3))
-        quality = min(score, 0.0) if found else max(score, 0.0) * 0.5
+        quality = min(score, 0.0) if looked.count else max(score, 0.0) * 0.5
         shift = to_vector(base)
-        return Measured(pair, shift, quality, none, (0, len(found)), 0.0, None, moments, inside)
-    kept = [found[i] for i in keep]
-    total = sum((f.information for f in kept), np.zeros((3, 3)))
-    mean = np.linalg.pinv(total) @ sum((f.information @ f.shift for f in kept), np.zeros(3))
+        return Measured(pair, shift, quality, none, agreed, 0.0, None, moments, inside)
     weights = np.array([np.trace(f.information) for f in kept])
     weights /= weights.sum()
     off = np.array([f.shift - mean for f in kept])
     spread = float(np.sqrt((weights[:, None] * off**2).sum()))
-    covariance = np.linalg.pinv(total) + np.eye(3) * (
+    covariance = np.linalg.pinv(looked.information) + np.eye(3) * (
         _FLOOR_VOX**2 + spread**2 / 3 / max(len(kept) - 1, 1)
     )
     return Measured(
@@ -131,9 +133,9 @@ def measure(tiles: list[Tile], pair: Pair, reach_vox: float) -> Measured:
         to_vector(base + mean),
         float((weights * np.array([f.quality for f in kept])).sum()),
         np.linalg.inv(covariance),
-        (len(kept), len(found)),
+        agreed,
         spread,
-        _turn(np.array([centres[i] for i in keep]), off, weights),
+        find_turn(looked.centres, off, weights),
         moments,
         inside,
     )
@@ -172,6 +174,29 @@ def _read(tile: Tile, box: Box, whole: tuple[int, int, int]) -> np.ndarray:
     return tile.volume.read(box.shift(tuple(-s for s in place.start))).astype(np.float32)
 
 
+def _look(a: Tile, b: Tile, whole: tuple[int, int, int], believed: bool = True) -> _Looked:
+    """Measure the regions of the overlap that b has if moved by ``whole``; none if not believed."""
+    moments = Moments()
+    found, centres = [], []
+    for region in regions(overlap_box(a, b, to_vector(whole))) if believed else []:
+        fine = _fine(a, b, region, whole, moments)
+        if fine is not None:
+            centres.append((np.array(region.start) + np.array(region.stop) - 1) / 2)
+            found.append(fine)
+    keep = _vote(found)
+    kept = [found[i] for i in keep]
+    information = sum((f.information for f in kept), np.zeros((3, 3)))
+    pull = sum((f.information @ f.shift for f in kept), np.zeros(3))
+    return _Looked(
+        len(found),
+        kept,
+        np.array([centres[i] for i in keep]),
+        information,
+        np.linalg.pinv(information) @ pull,
+        moments,
+    )
+
+
 def _fine(
     a: Tile, b: Tile, region: Box, whole: tuple[int, int, int], moments: Moments
 ) -> shifts.Fine | None:
@@ -186,9 +211,12 @@ def _fine(
     common = mask_a & mask_b
     if common[in_a].sum() < _FEWEST:
         return None
-    bright = (shifts.smooth(d, common, _SMOOTH)[in_a] for d in (data_a, data_b[back]))
+    fine = shifts.fine_shift(data_a, data_b, common, in_a, a.steady)
+    # Brightness is compared voxel by voxel, or a slope across the overlap would pass for a gain.
+    aligned = shifts.move(data_b, fine.shift) if fine.converged else data_b[back]
+    bright = (shifts.smooth(d, common, _SMOOTH)[in_a] for d in (data_a, aligned))
     moments.add(*(values[common[in_a]] for values in bright))
-    return shifts.fine_shift(data_a, data_b, common, in_a, a.steady)
+    return fine
 
 
 def _vote(found: list[shifts.Fine]) -> list[int]:
@@ -208,28 +236,3 @@ def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
     order = np.argsort(values, kind="stable")
     total = np.cumsum(weights[order])
     return float(values[order][np.searchsorted(total, total[-1] / 2)])
-
-
-def _turn(centres: np.ndarray, off: np.ndarray, weights: np.ndarray) -> Turn | None:
-    """Fit shift = rotation x place + scale * place to the regions' shifts.
-
-    What regions in one line or plane cannot tell stays 0.
-    """
-    if len(centres) < 4:
-        return None
-    place = centres - (weights[:, None] * centres).sum(axis=0)
-    rows, right, weight = [], [], []
-    for (z, y, x), moved, w in zip(place, off, weights, strict=True):
-        # Columns: rotation about z, y, x (radian), scale, and the mean shift.
-        rows += [[0, x, -y, z, 1, 0, 0], [-x, 0, z, y, 0, 1, 0], [y, -z, 0, x, 0, 0, 1]]
-        right += list(moved)
-        weight += [np.sqrt(w)] * 3
-    design = np.array(rows, float) * np.array(weight)[:, None]
-    values = np.array(right) * np.array(weight)
-    solved, _, rank, _ = np.linalg.lstsq(design, values, rcond=1e-9)
-    free = max(len(values) - int(rank), 1)
-    sigma2 = float(((values - design @ solved) ** 2).sum()) / free
-    error = np.sqrt(np.diag(np.linalg.pinv(design.T @ design, rcond=1e-9)) * sigma2)[:4]
-    reach = float(np.abs(place).max())
-    strong = np.abs(solved[:4]) > np.maximum(_SIGNIFICANT * error, _NOTICEABLE_VOX / reach)
-    return Turn(to_vector(np.degrees(solved[:3])), 1 + float(solved[3]), bool(strong.any()))

@@ -20,9 +20,10 @@ from tessera.config import Mosaic
 from tessera.errors import TesseraError
 from tessera.mosaic.brightness import match_brightness
 from tessera.mosaic.overlap import find_pairs
-from tessera.mosaic.pair import Measured, Turn, measure
+from tessera.mosaic.pair import Measured, measure
 from tessera.mosaic.solve import Solution, connected, gate, good, solve
 from tessera.mosaic.tile import Tile, Vector, frame_box, open_tiles, to_vector
+from tessera.mosaic.turn import Turn
 from tessera.volume.record import atomic_write
 
 WIDER = 3.0

@@ -190,7 +190,7 @@ def fine_shift(
     axes = [i for i, n in enumerate(core.shape) if n > 1 and not (steady and i == 0)]
     count = len(axes)
     for _ in range(_STEPS):
-        wide = band(_moved(b, shift))
+        wide = band(move(b, shift))
         moved = wide[inner].astype(np.float64)
         gain, offset, quality = _fit(picture, moved, window, total)
         if quality <= 0 or gain <= 0:
@@ -220,8 +220,8 @@ def fine_shift(
     return Fine(shift, quality, information, bool(np.abs(step).max() < _AT_REST))
 
 
-def _moved(b: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """b(x - shift) without b's margin."""
+def move(b: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Return b(x - shift), shift (z, y, x) up to two voxels, without b's ``FINE_MARGIN``."""
     whole = np.floor(-shift).astype(int)
     fraction = tuple(float(f) for f in -shift - whole)
     # Voxel 0 of the result is b's voxel FINE_MARGIN; taps reach TAPS - 1 before and TAPS behind.
