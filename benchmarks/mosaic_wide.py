@@ -6,10 +6,10 @@ scans are reconstructed by `tessera recon`, each about the axis that is found in
 are correlated. Projections have the noise of some 30,000 counts of their own each; what two untiled
 scans have in common is the most that can be reached.
 
-A pixel counts what falls on its area: the mean over rays that cross it. With one ray through its
-middle (``points``) a sphere's edge is finer than the pixels, and no scan tells where between two of
-them it lies: then two untiled scans of which one stood a third of a column aside (``aside``) have
-as little in common as a mosaic has with one of them.
+A pixel counts what falls on its area, as in `tessera simulate`: the mean over rays that cross it.
+With one ray through its middle (``points``) a sphere's edge is finer than the pixels, no scan tells
+where between two of them it lies, and no shift restores it. What the place of the pixels alone does
+to slices is told by an untiled scan that stood a third of a column ``aside``.
 """
 
 from __future__ import annotations
