@@ -122,23 +122,45 @@ def _depths(s: _Spectra, seam: Seam, width: int) -> list[tuple[float, float]]:
 
     A band of its own: what lies far from the axis in some rows must not pull the axis of others.
     """
+    tried = [(rho * width, v * width) for rho in _DEPTHS for v in _CENTRES]
+    total = _likelihoods(s, s.left, seam.left_deg, width)
+    total += _likelihoods(s, s.right, seam.right_deg, width)
+    return [tried[n] for n in np.argmax(total, axis=0)]
+
+
+def _likelihoods(s: _Spectra, frames: np.ndarray, angles_deg: np.ndarray, width: int) -> np.ndarray:
+    """Log likelihood (ranges of depths, bands) of one side's frames, but for a constant.
+
+    The covariance of the frames at one frequency is ``snr D C D^H + 1 + stripes 1 1^T``, where D
+    turns each frame by its phase at depth v and C, real, depends on rho alone. The eigenvectors of
+    C serve all snr and all v; the stripes are put in by the formula of Sherman and Morrison (1950,
+    doi:10.1214/aoms/1177729893).
+    """
     band = np.flatnonzero((s.omega >= 0.12) & (s.omega <= 2.0))
     band = band[np.unique(np.linspace(0, len(band) - 1, 20).astype(int))]
-    sides = [(s.left, seam.left_deg), (s.right, seam.right_deg)]
-    aparts = [np.subtract.outer(a, a) for a in (np.deg2rad(d) for _, d in sides)]
-    tried = [(rho * width, v * width) for rho in _DEPTHS for v in _CENTRES]
-    total = np.zeros((len(tried), len(s.left)))
-    for number, (rho, v) in enumerate(tried):
-        for c in band:
-            cells, which = np.unique(s.cell[:, c], return_inverse=True)
-            for (frames, _), apart in zip(sides, aparts, strict=True):
-                matrix = s.snr[cells][:, None, None] * _covariance(apart, s.omega[c], rho, v)
-                matrix = matrix + np.eye(len(apart)) + s.stripes
-                inverse = np.linalg.inv(matrix)[which]
-                column = frames[..., c]
-                fit = np.einsum("bir,rij,bjr->b", column.conj(), inverse, column, optimize=True)
-                total[number] -= fit.real / s.noise + np.linalg.slogdet(matrix)[1][which].sum()
-    return [tried[n] for n in np.argmax(total, axis=0)]
+    angle = np.deg2rad(angles_deg)
+    omega = s.omega[band, None]
+    snr = s.snr[s.cell[:, band]].T[:, None, :]  # (frequencies, 1, rows)
+    columns = np.moveaxis(frames[..., band], (3, 1), (0, 1))  # (frequencies, k, bands, rows)
+    flat = columns.reshape(len(band), len(angle), -1)
+    total = []
+    for rho in _DEPTHS:
+        apart = rho * width * omega[..., None] * np.subtract.outer(angle, angle)
+        levels, vectors = np.linalg.eigh(np.sinc(apart / np.pi))
+        modes = vectors.transpose(0, 2, 1)
+        gain = 1 / (snr * np.maximum(levels, 0)[..., None] + 1)  # (frequencies, k, rows)
+        spread = -np.log(gain).sum()
+        for v in _CENTRES:
+            turn = np.exp(-1j * omega * v * width * angle)
+            seen = (modes @ (turn[..., None] * flat)).reshape(columns.shape)
+            still = (modes @ turn[..., None])[..., 0]
+            weighted = seen * gain[:, :, None]
+            fit = (seen.conj() * weighted).real.sum(axis=1)
+            common = np.abs((still.conj()[..., None, None] * weighted).sum(axis=1)) ** 2
+            held = 1 + s.stripes * (np.abs(still)[..., None] ** 2 * gain).sum(axis=1)
+            fit -= s.stripes * common / held[:, None]
+            total.append(-fit.sum(axis=(0, 2)) / s.noise - spread - np.log(held).sum())
+    return np.array(total)
 
 
 def _cross(s: _Spectra, seam: Seam, depths: list[tuple[float, float]]) -> np.ndarray:
