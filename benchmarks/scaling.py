@@ -3,10 +3,10 @@
     python benchmarks/scaling.py [--repeats 1] [--only recon]
 
 Whole commands are timed, their start included: one thread a rank, two ranks on two cores, work of
-more than a minute, as batches should be. A run that finds all its blocks done is what
+about two minutes, where a batch is usually longer. A run that finds all its blocks done is what
 starting costs; without it is how the work itself scales. Memory is the largest peak that any
 block's record names, of one rank on a volume and on one ten times as large; blocks are the same,
-and enough that all that overlaps has begun. Takes some six minutes on two quiet cores. Results in
+and enough that all that overlaps has begun. Takes some ten minutes on two quiet cores. Results in
 results/scaling.json.
 """
 
@@ -146,8 +146,8 @@ def main() -> None:
 
 def predict(folder: Path, repeats: int) -> dict[str, Any]:
     """All of it for `predict`."""
-    small = prediction(folder / "small", (4 * SHARD, 4 * SHARD, 4 * SHARD))
-    large = prediction(folder / "large", (40 * SHARD, 4 * SHARD, 4 * SHARD))
+    small = prediction(folder / "small", (4 * SHARD, 6 * SHARD, 6 * SHARD))
+    large = prediction(folder / "large", (40 * SHARD, 6 * SHARD, 6 * SHARD))
 
     def line(out: Path) -> Callable[[int], list[str]]:
         return lambda ranks: tessera("predict", "run", str(out), ranks=ranks)
@@ -160,7 +160,7 @@ def predict(folder: Path, repeats: int) -> dict[str, Any]:
 def recon(folder: Path, repeats: int) -> dict[str, Any]:
     """All of it for `recon`."""
     settings = json.dumps({"axis": {"column": 255.5}, "rows": 16})
-    few, many = scan(folder, 192), scan(folder, 1920)
+    few, many = scan(folder, 400), scan(folder, 4000)
 
     def line(path: Path, out: Path) -> Callable[[int], list[str]]:
         given = ("recon", "--settings", settings, str(path), str(out))
