@@ -15,6 +15,8 @@ from tessera.volume.box import Triple
 if TYPE_CHECKING:
     from torch import nn
 
+    from tessera.predict.memory import Memory
+
 
 @dataclass(frozen=True)
 class Network:
@@ -24,7 +26,7 @@ class Network:
         name: in the config, e.g. ``unet3d``.
         halo: voxels (z, y, x) of real context.
         align: what read boxes begin and end at multiples of.
-        voxel_bytes: bytes of tensors that live at a time, a voxel of the read box.
+        voxel_bytes: bytes of tensors that live at a time in a forward pass, a voxel.
         parameters: number of weights.
         moves: steps (z, y, x) of a flood-filling network's field of view; empty for any other.
         members: of an ensemble; empty for a single network.
@@ -66,8 +68,6 @@ def network(model: Model) -> Network:
     Raises:
         TesseraError: if it cannot be built.
     """
-    from tessera.predict.shape import bytes_a_voxel
-
     if model.bundle is not None:
         model = _as_bundled(model, model.bundle)
     options = json.dumps(model.net_options, sort_keys=True)
@@ -80,7 +80,7 @@ def network(model: Model) -> Network:
         options,
         Triple(*getattr(net, "halo", (0, 0, 0))),
         Triple(*getattr(net, "align", (1, 1, 1))),
-        bytes_a_voxel(net, outputs),
+        _bytes_a_voxel(net, outputs),
         sum(p.numel() for p in net.parameters()),
         tuple(getattr(net, "deltas", ())),
     )
@@ -112,12 +112,45 @@ def compute_block(network: Network, settings: Predict, shape: tuple[int, ...]) -
     from tessera.predict.shape import compute_block as chosen
 
     return chosen(
-        Triple(*shape),
-        Triple(*settings.block),
-        network.halo,
-        network.voxel_bytes,
-        settings.memory_gib,
+        Triple(*shape), Triple(*settings.block), network.halo, memory(network), settings.memory_gib
     )
+
+
+def memory(network: Network) -> Memory:
+    """Return what a block of a network takes; of an ensemble, of its largest member."""
+    if network.members:
+        return max((memory(m) for m in network.members), key=lambda m: m.read + m.write)
+    net = network
+    return _memory(net.name, net.outputs, net.channels, net.options, net.halo, net.align)
+
+
+@functools.lru_cache(maxsize=64)
+def _memory(
+    name: str,
+    outputs: int,
+    channels: tuple[int, ...],
+    options: str,
+    halo: Triple,
+    align: Triple,
+) -> Memory:
+    from tessera.predict.memory import memory_of
+
+    return memory_of(_build(name, outputs, channels, options), halo, align)
+
+
+def _bytes_a_voxel(net: nn.Module, outputs: int) -> float:
+    """About how many bytes of tensors a forward pass over a whole patch makes, for each voxel.
+
+    Five feature maps of the finest level (the skip, the two that are joined, the joined one and
+    what comes of it), logits, probabilities and what is stored, and the image itself; all in single
+    precision.
+    """
+    from torch import nn
+
+    first = next((m for m in net.modules() if isinstance(m, nn.Conv3d)), None)
+    coarse = math.prod(first.stride) if first is not None else 1
+    features = first.out_channels if first is not None else outputs
+    return 4.0 * (5 * features / coarse + 3 * outputs + 4)
 
 
 def _build(name: str, outputs: int, channels: tuple[int, ...], options: str) -> nn.Module:

@@ -19,7 +19,7 @@ from tessera import layout
 from tessera.config import Config, Model
 from tessera.plan import work
 from tessera.plan.filling import assemble, fill, refill
-from tessera.plan.network import Network, compute_block, network, together
+from tessera.plan.network import Network, compute_block, memory, network, together
 from tessera.plan.work import MIB, Work
 
 Shape = tuple[int, int, int]
@@ -319,6 +319,7 @@ def _predict(name: str, net: Network, config: Config, data: Data) -> Iterator[Wo
         read = tuple(w + 2 * h for w, h in zip(whole, net.halo, strict=True))
         gflop += number * net.gflop(read, write)
     read_box = math.prod(b + 2 * h for b, h in zip(block, net.halo, strict=True))
+    takes = memory(net).of(read_box, math.prod(block))
     batches = layout.batches(config, settings.batches, settings.block)
     stored = channels * data.voxels * _PROBABILITY
     yield Work(
@@ -329,7 +330,7 @@ def _predict(name: str, net: Network, config: Config, data: Data) -> Iterator[Wo
         read=float(work.read_voxels(shape, block, net.halo) * data.item), written=stored,
         files=_JOB_FILES * batches
         + work.volume_files(shape, settings.block, channels=channels > 1),
-        held=min(read_box * net.voxel_bytes, settings.memory_gib * 1024 * MIB)
+        held=min(takes, settings.memory_gib * 1024 * MIB)
         + math.prod(block) * (channels * 6.0),
         start="torch", batches="predict.batches", size="predict.block",
     )  # fmt: skip

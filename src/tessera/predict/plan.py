@@ -16,7 +16,8 @@ from tessera import __version__
 from tessera.config import Predict, section_json
 from tessera.errors import TesseraError
 from tessera.nets.bundle import Facts, load
-from tessera.predict.shape import bytes_a_voxel, compute_block
+from tessera.predict.memory import memory_of
+from tessera.predict.shape import compute_block
 from tessera.volume.box import Block, Box, Grid, Triple
 from tessera.volume.record import atomic_write, make_key
 from tessera.volume.store import Layout, create_volume, open_volume, write_errors
@@ -87,7 +88,7 @@ def create(settings: Predict, volume_json: Path, model: Path, batches: int, fold
         given.shape,
         Triple(*settings.block),
         Triple(*facts.halo_vox),
-        bytes_a_voxel(bundle.net, len(facts.classes)),
+        memory_of(bundle.net, facts.halo_vox, facts.align_vox),
         settings.memory_gib,
     )
     probabilities = settings.output == "probabilities"

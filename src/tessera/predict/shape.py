@@ -12,43 +12,31 @@ from __future__ import annotations
 import itertools
 import math
 
-from torch import nn
-
+from tessera.predict.memory import Memory
 from tessera.volume.box import Triple
 
 _MOST_SHARDS = 8  # a compute block's shards along an axis
-_LEAST_BLOCKS = 4  # so that ranks can share a small volume, too
-
-
-def bytes_a_voxel(net: nn.Module, outputs: int) -> float:
-    """Return about how many bytes of tensors live at a time, for each voxel of the read box.
-
-    Measured on the networks of this package: five feature maps of the finest level (the skip, the
-    two that are joined, the joined one and what comes of it), logits, probabilities and what is
-    stored, and the image itself; all in single precision.
-    """
-    first = next((m for m in net.modules() if isinstance(m, nn.Conv3d)), None)
-    coarse = math.prod(first.stride) if first is not None else 1
-    features = first.out_channels if first is not None else outputs
-    return 4.0 * (5 * features / coarse + 3 * outputs + 4)
+_LEAST_BLOCKS = 4  # so that ranks can share a small volume, too,
+_WORTH_SHARING = 256**3  # of so many voxels each; a smaller one takes a core's seconds
 
 
 def compute_block(
-    shape: Triple, shard: Triple, halo: Triple, voxel_bytes: float, memory_gib: float
+    shape: Triple, shard: Triple, halo: Triple, memory: Memory, memory_gib: float
 ) -> Triple:
     """Return the write box of a compute block, in voxels (z, y, x): whole shards.
 
-    Of all boxes whose read box fits into ``memory_gib`` the one with the fewest voxels read in all,
-    and of those the smallest; a single shard if nothing fits.
+    Of all boxes that fit into ``memory_gib`` the one with the fewest voxels read in all, and of
+    those the smallest; a single shard if nothing fits. Ranks share blocks, threads share the inside
+    of one; so what ranks could share is cut once it is large, though more is computed twice then.
     """
     counts = [-(-n // s) for n, s in zip(shape, shard, strict=True)]
-    least = min(math.prod(counts), _LEAST_BLOCKS)
+    least = min(math.prod(counts), _LEAST_BLOCKS, -(-math.prod(shape) // _WORTH_SHARING))
     best: tuple[float, ...] | None = None
     for factors in itertools.product(*(range(1, min(c, _MOST_SHARDS) + 1) for c in counts)):
         blocks = math.prod(-(-c // f) for c, f in zip(counts, factors, strict=True))
         write = [min(f * s, n) for f, s, n in zip(factors, shard, shape, strict=True)]
         read = math.prod(w + 2 * h for w, h in zip(write, halo, strict=True))
-        if blocks < least or read * voxel_bytes > memory_gib * 2**30:
+        if blocks < least or memory.of(read, math.prod(write)) > memory_gib * 2**30:
             continue
         work = math.prod(
             n + 2 * h * -(-c // f) for n, h, c, f in zip(shape, halo, counts, factors, strict=True)

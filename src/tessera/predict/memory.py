@@ -1,0 +1,103 @@
+"""What a block holds in memory, found by a run on shapes alone.
+
+A network's tensors are counted while it runs over torch's ``meta`` device, which holds no numbers,
+trimmed as in earnest (:mod:`tessera.predict.trim`). What is live at the peak grows with the read
+box, as the first layers do, and with the write box, as the last ones do: two runs tell how much
+with each.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from tessera.predict.trim import Spans, Trimmed, Untrimmable
+
+_SIDES = (192, 384)  # of the write boxes that are looked at, in voxels
+_BESIDE = 1.2  # what a layer holds of its own, and what an allocator keeps: up to this measured
+_READING = 8.0  # bytes a voxel: the next block is read, and mirrored, meanwhile
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of a block: so many a voxel of its read box, and so many a voxel of its write box."""
+
+    read: float
+    write: float
+
+    def of(self, read: int, write: int) -> float:
+        """Bytes that a block of so many voxels takes."""
+        return self.read * read + self.write * write
+
+
+def memory_of(net: nn.Module, halo: tuple[int, ...], align: tuple[int, ...]) -> Memory:
+    """Find what a network's blocks take, in single precision.
+
+    Args:
+        net: in eval mode; it is left as it is.
+        halo: voxels (z, y, x) of context on each side.
+        align: what read boxes end at multiples of.
+    """
+    shapes = copy.deepcopy(net).to("meta")
+    found = []
+    for side in _SIDES:
+        whole = [-(-side // a) * a for a in align]
+        z, y, x = ((h, h + w) for h, w in zip(halo, whole, strict=True))
+        read = [w + 2 * h for w, h in zip(whole, halo, strict=True)]
+        found.append((math.prod(read), math.prod(whole), _peak(shapes, read, (z, y, x))))
+    (read1, write1, peak1), (read2, write2, peak2) = found
+    slope = read1 * write2 - read2 * write1
+    if slope == 0:  # no halo: read boxes are write boxes
+        return Memory(_BESIDE * peak2 / read2 + _READING, 0.0)
+    by_read = (peak1 * write2 - peak2 * write1) / slope
+    by_write = (peak2 * read1 - peak1 * read2) / slope
+    return Memory(_BESIDE * max(by_read, 0.0) + _READING, _BESIDE * max(by_write, 0.0))
+
+
+def _peak(net: nn.Module, read: list[int], wanted: Spans) -> float:
+    """Most bytes that are live at a time while a network on ``meta`` runs over a read box."""
+    with _Tally() as tally:
+        image = torch.empty((1, 1, *read), device="meta")
+        try:
+            Trimmed(net)(image, wanted)
+        except Untrimmable:
+            with torch.inference_mode():
+                net(image)
+    return tally.peak
+
+
+class _Tally(TorchDispatchMode):
+    """Adds up the storages that are live after each operation.
+
+    Attributes:
+        peak: the largest sum, in bytes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self._live: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        with self:  # in inference mode a convolution comes as what it is made of
+            out = function.decompose(*args, **(kwargs or {}))
+        if out is not NotImplemented:
+            return out
+        out = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                self._live[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        self._live = {k: v for k, v in self._live.items() if not v[0].expired()}
+        self.peak = max(self.peak, sum(size for _, size in self._live.values()))
+        return out
