@@ -2,6 +2,11 @@
 
 A single process never imports Horovod. Everything goes through one :class:`Team`, so the code of a
 training is the same for one process and for many.
+
+Horovod reduces in the background: what is handed in waits until its thread looks, and ranks have
+agreed on what is ready. That is right for gradients, which are many megabytes; but a step has
+dozens of sums of a few numbers each (shared norms, the loss), and nothing can go on before their
+result. Where the ranks talk MPI these go straight to it, on a communicator of their own.
 """
 
 from __future__ import annotations
@@ -10,6 +15,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,8 +34,8 @@ class Team:
         local_size: how many ranks are on this node.
     """
 
-    def __init__(self, hvd: Any | None = None) -> None:
-        self._hvd = hvd
+    def __init__(self, hvd: Any | None = None, mpi: Any | None = None) -> None:
+        self._hvd, self._mpi = hvd, mpi
         self.rank = 0 if hvd is None else int(hvd.rank())
         self.size = 1 if hvd is None else int(hvd.size())
         self.local_rank = 0 if hvd is None else int(hvd.local_rank())
@@ -41,9 +47,22 @@ class Team:
         return self.rank == 0
 
     def sum(self, tensor: Tensor, name: str) -> Tensor:
-        """Return the sum over ranks; the name is the same on every rank."""
+        """Return the sum of a small tensor over ranks, with the same bytes on every rank.
+
+        Args:
+            tensor: of the same shape on every rank.
+            name: the same on every rank, and for no other shape.
+        """
         if self._hvd is None:
             return tensor
+        if self._mpi is not None and tensor.device.type == "cpu":
+            # Added up on one rank and sent to all: MPI's own sum for all may round differently
+            # on different ranks.
+            mine = tensor.detach().contiguous().numpy()
+            summed = np.empty_like(mine)
+            self._mpi.Reduce(mine, summed, root=0)
+            self._mpi.Bcast(summed, root=0)
+            return torch.from_numpy(summed)
         total: Tensor = self._hvd.allreduce(tensor, op=self._hvd.Sum, name=name)
         return total
 
@@ -122,7 +141,7 @@ class Team:
         """Leave; nothing can be reduced afterwards."""
         if self._hvd is not None:
             self._hvd.shutdown()
-            self._hvd = None
+            self._hvd = self._mpi = None
 
 
 def join(expected: int) -> Team:
@@ -137,8 +156,8 @@ def join(expected: int) -> Team:
     started = max([int(os.environ.get(name, "1")) for name in _SIZES])
     if expected == 1 and started == 1:
         return Team()
-    # Milliseconds between its looks for work. A step has a dozen small sums (shared norms), each of
-    # which waits for a look or two; more looks than this take cores from those that compute.
+    # Milliseconds between its looks for work: gradients wait for a look or two at each step; more
+    # looks than this take cores from those that compute.
     os.environ.setdefault("HOROVOD_CYCLE_TIME", "1")
     try:
         import horovod.torch as hvd
@@ -154,4 +173,24 @@ def join(expected: int) -> Team:
             f"it with 'mpiexec -n {expected}', 'srun --mpi=pmix' or 'horovodrun -np {expected}', "
             "and give --ranks to match"
         )
-    return Team(hvd)
+    return Team(hvd, _communicator(hvd))
+
+
+def _communicator(hvd: Any) -> Any | None:
+    """MPI's communicator of the same ranks, where they talk MPI from more than one thread.
+
+    ``horovodrun --gloo`` needs no MPI, and mpi4py may be of another MPI than Horovod: then MPI has
+    not begun here, and all goes through Horovod.
+    """
+    if not hvd.mpi_enabled() or not hvd.mpi_threads_supported():
+        return None
+    try:
+        import mpi4py
+
+        mpi4py.rc.initialize = mpi4py.rc.finalize = False  # Horovod begins it, and ends it
+        from mpi4py import MPI
+    except ImportError:
+        return None
+    if not MPI.Is_initialized() or MPI.COMM_WORLD.Get_size() != hvd.size():
+        return None
+    return MPI.COMM_WORLD.Dup()
