@@ -1,8 +1,10 @@
 """A whole `predict` job, Zarr to Zarr: against the bare network, and against MONAI.
 
     python benchmarks/predict.py [--size 256] [--threads 2] [--no-peer] [--no-bare] [--no-memory]
+        [--models FOLDER]
 
-1. The default network, a plain 3-level U-Net and MONAI's own U-Net, all with fresh weights. The
+1. The default network, a plain 3-level U-Net and MONAI's own U-Net, each trained for a minute on a
+   specimen of blobs in noise: with fresh weights every other voxel is a tie between classes. The
    bare network runs over the same blocks in memory, without reading, writing or softmax: as torch
    computes it over the whole read box, and as the job does.
 2. MONAI's ``SlidingWindowInferer`` (roi 64, batch 4, overlap 0.25, gaussian) on the same network,
@@ -28,6 +30,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
+from torch.nn.functional import cross_entropy
 
 from tessera.compute.measure import peak_mib
 from tessera.config import Predict
@@ -57,31 +61,62 @@ RATIOS = {  # what the job is measured against -> its name in the results
 BARS = {"job_over_bare": 0.85, "over_monai": 1.8, "same_classes": 0.99, "memory_ratio": 1.1}
 
 
-def lay_out(folder: Path, name: str, shape: tuple[int, int, int], settings: Predict) -> plans.Plan:
-    """A random smooth volume, a bundle, and the plan of the prediction."""
+def specimen(shape: tuple[int, int, int], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Blobs, brighter (1) or darker (2) than what is about them (0), in noise; and the classes."""
+    random = np.random.default_rng(seed)
+    smooth = gaussian_filter(random.standard_normal(shape, dtype=np.float32), 4)
+    smooth /= smooth.std()
+    classes = np.where(smooth > 1, 1, np.where(smooth < -1, 2, 0)).astype(np.uint8)
+    image = np.array([0.0, 1.0, -1.0], np.float32)[classes]
+    return image + 0.5 * random.standard_normal(shape, dtype=np.float32), classes
+
+
+def train(net: Any, steps: int = 150, side: int = 48) -> None:
+    """Train on crops of another specimen, by a plain loop of torch."""
+    image, classes = (torch.from_numpy(a) for a in specimen((128, 128, 128), seed=1))
+    random = np.random.default_rng(2)
+    optimiser = torch.optim.Adam(net.parameters(), 2e-3)
+    net.train()
+    for _ in range(steps):
+        crops = [tuple(slice(a, a + side) for a in random.integers(0, 80, 3)) for _ in range(2)]
+        logits = net(torch.stack([image[crop] for crop in crops])[:, None])
+        loss = cross_entropy(logits, torch.stack([classes[crop] for crop in crops]).long())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    net.eval()
+
+
+def bundle(name: str, folder: Path) -> Path:
+    """A network as a bundle, trained if it is not there yet."""
     kind, channels, options = NETWORKS[name]
+    if (folder / name).exists():
+        return folder / name
     torch.manual_seed(0)
     net: Any = build(kind, len(CLASSES), channels, options)
-    if not (folder / "model").exists():
-        facts = Facts(
-            net={"name": kind, "channels": list(channels), "options": options},
-            classes=CLASSES,
-            activation="softmax",
-            normalisation={"mean": 0.0, "std": 1.0},
-            voxel_um=(1.0, 1.0, 1.0),
-            halo_vox=net.halo,
-            align_vox=net.align,
-        )
-        save(folder / "model", net.state_dict(), facts)
+    train(net)
+    facts = Facts(
+        net={"name": kind, "channels": list(channels), "options": options},
+        classes=CLASSES,
+        activation="softmax",
+        normalisation={"mean": 0.0, "std": 1.0},
+        voxel_um=(1.0, 1.0, 1.0),
+        halo_vox=net.halo,
+        align_vox=net.align,
+    )
+    save(folder / name, net.state_dict(), facts)
+    return folder / name
+
+
+def lay_out(
+    folder: Path, model: Path, shape: tuple[int, int, int], settings: Predict
+) -> plans.Plan:
+    """A volume, and the plan of its prediction."""
     layout = Layout(Triple(*shape), "float32", (1.0, 1.0, 1.0))
     volume = create_volume(folder / "volume.zarr", layout)
-    random = np.random.default_rng(0)
-    for z in range(0, shape[0], layout.shard.z):
-        stop = min(z + layout.shard.z, shape[0])
-        part = random.standard_normal((stop - z, *shape[1:]), dtype=np.float32)
-        volume.write(Box.of((z, 0, 0), (stop, *shape[1:])), part)
+    volume.write(Box.whole(shape), specimen(shape, seed=0)[0])
     (folder / "volume.json").write_text(json.dumps({"path": "volume.zarr", "digest": "d"}))
-    return plans.create(settings, folder / "volume.json", folder / "model", 1, folder / "out")
+    return plans.create(settings, folder / "volume.json", model, 1, folder / "out")
 
 
 def seconds(work: Callable[[], object]) -> np.ndarray:
@@ -91,12 +126,12 @@ def seconds(work: Callable[[], object]) -> np.ndarray:
     return np.array([time.perf_counter(), time.process_time()]) - began
 
 
-def measure(name: str, size: int, threads: int, peer: bool, whole: bool) -> dict[str, Any]:
+def measure(model_at: Path, size: int, threads: int, peer: bool, whole: bool) -> dict[str, Any]:
     """Seconds of the job, of the bare network, of the bare network trimmed, and of MONAI."""
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as given:
         folder = Path(given)
-        plan = lay_out(folder, name, (size,) * 3, SETTINGS)
+        plan = lay_out(folder, model_at, (size,) * 3, SETTINGS)
         blocks = plan.blocks(0, 1)
         volume = open_volume(plan.volume)
         model = load(plan.model)
@@ -156,13 +191,13 @@ def measure(name: str, size: int, threads: int, peer: bool, whole: bool) -> dict
     return found
 
 
-def memory(threads: int) -> dict[str, Any]:
+def memory(model_at: Path, threads: int) -> dict[str, Any]:
     """Peak memory of the job (MiB), on a volume and on one of four times as many voxels."""
     settings = Predict(precision="fp32", memory_gib=0.3)
     peaks = {}
     for planes in (128, 512):
         with tempfile.TemporaryDirectory() as folder:
-            plan = lay_out(Path(folder), "default", (planes, 128, 128), settings)
+            plan = lay_out(Path(folder), model_at, (planes, 128, 128), settings)
             call = [sys.executable, __file__, "--job", str(plan.folder), "--threads", str(threads)]
             done = subprocess.run(call, check=True, capture_output=True, text=True)
             peaks[f"{planes}x128x128"] = round(float(done.stdout.split()[-1]), 1)
@@ -178,6 +213,9 @@ def main() -> None:
     parser.add_argument("--no-bare", action="store_true", help="not torch over whole read boxes")
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--only", choices=NETWORKS, help="one network")
+    parser.add_argument(
+        "--models", type=Path, help="where trained networks are kept"
+    )
     parser.add_argument("--job", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.job:
@@ -190,13 +228,16 @@ def main() -> None:
     path = HERE / "results/predict.json"
     before = json.loads(path.read_text()) if path.exists() else {}
     found = {"size": args.size, "precision": "fp32", "bars": BARS}
-    for name in [args.only] if args.only else NETWORKS:
-        if name != "monai" or peer:
-            found[name] = measure(name, args.size, args.threads, peer, not args.no_bare)
-            print(name, json.dumps(found[name]), flush=True)
-    if not args.no_memory:
-        found["memory"] = memory(args.threads)
-        print("memory", json.dumps(found["memory"]))
+    with tempfile.TemporaryDirectory() as folder:
+        models = args.models or Path(folder)
+        for name in [args.only] if args.only else NETWORKS:
+            if name != "monai" or peer:
+                model = bundle(name, models)
+                found[name] = measure(model, args.size, args.threads, peer, not args.no_bare)
+                print(name, json.dumps(found[name]), flush=True)
+        if not args.no_memory:
+            found["memory"] = memory(bundle("default", models), args.threads)
+            print("memory", json.dumps(found["memory"]))
     path.write_text(json.dumps(before | found, indent=1) + "\n")
 
 
