@@ -42,11 +42,11 @@ class Horovod:
 class Ranks:
     """Stands for a communicator of two ranks, of which the other adds 10."""
 
-    def Reduce(self, mine: np.ndarray, total: np.ndarray, root: int) -> None:
+    def Reduce(self, mine: np.ndarray, total: np.ndarray, root: int) -> None:  # noqa: N802
         assert root == 0 and mine.flags.c_contiguous
         total[...] = mine + 10
 
-    def Bcast(self, total: np.ndarray, root: int) -> None:
+    def Bcast(self, total: np.ndarray, root: int) -> None:  # noqa: N802
         assert root == 0
 
 
