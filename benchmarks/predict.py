@@ -45,6 +45,7 @@ from tessera.volume.box import Block, Box, Triple
 from tessera.volume.store import Layout, create_volume, open_volume
 
 HERE = Path(__file__).parent
+HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 CLASSES = ("background", "soma", "vessel")
 # name -> network, channels, options
 NETWORKS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
@@ -206,6 +207,8 @@ def memory(model_at: Path, threads: int) -> dict[str, Any]:
 
 
 def main() -> None:
+    if HUGE_PAGES not in os.environ:  # as the command does, before torch begins: for the peer, too
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, HUGE_PAGES: "1"})
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--threads", type=int, default=2)
@@ -213,9 +216,7 @@ def main() -> None:
     parser.add_argument("--no-bare", action="store_true", help="not torch over whole read boxes")
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--only", choices=NETWORKS, help="one network")
-    parser.add_argument(
-        "--models", type=Path, help="where trained networks are kept"
-    )
+    parser.add_argument("--models", type=Path, help="where trained networks are kept")
     parser.add_argument("--job", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.job:

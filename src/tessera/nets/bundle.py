@@ -101,7 +101,7 @@ class Bundle:
         where the normalisation says so.
         """
         mean, std = self.facts.normalisation["mean"], self.facts.normalisation["std"]
-        fed = (voxels.float() - mean) / std
+        fed = (voxels.float() - mean).div_(std)
         zero_is_empty = voxels.is_floating_point() or "empty" in self.facts.normalisation
         return fed.masked_fill_(voxels == 0, 0.0) if zero_is_empty else fed
 

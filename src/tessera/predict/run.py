@@ -66,13 +66,16 @@ class Predictor:
         with torch.inference_mode(), self.device.autocast():
             image = self.bundle.normalise(raw)[None, None]
             image = image.contiguous(memory_format=torch.channels_last_3d)
-            total: Any = 0
+            total: Any = None
             for turn in self._turns:
                 turned = torch.flip(image, turn) if turn else image
                 logits = self._logits(turned, _mirrored(part, turn, voxels.shape))
                 made = self.bundle.probabilities(logits)
-                total = total + (torch.flip(made, turn) if turn else made)
-            return np.asarray((total / len(self._turns))[0].float().cpu().numpy())
+                made = torch.flip(made, turn) if turn else made
+                total = made if total is None else total + made
+            if len(self._turns) > 1:
+                total = total / len(self._turns)
+            return np.asarray(total[0].float().cpu().numpy())
 
     def _logits(self, image: torch.Tensor, wanted: Spans) -> torch.Tensor:
         if self._trimmed is not None and self._trimmed.sees(image.shape[2:], wanted):
@@ -124,7 +127,7 @@ def run(plan: Plan, batch: int, of: int, comm: Any | None = None, threads: int =
         probabilities = probabilities_of(voxels, _wanted(block))
         if not store.has_channels:
             return probabilities.argmax(axis=0).astype(np.uint8)
-        return np.rint(probabilities * 255).astype(np.uint8)
+        return _quantised(probabilities)
 
     task = Task(
         read=lambda block: None if mask and mask.outside(block.write) else volume.read(block.read),
@@ -141,6 +144,12 @@ def _wanted(block: Block) -> Spans:
     """The write box within the read box."""
     z, y, x = ((s.start, s.stop) for s in block.write.inside(block.read))
     return z, y, x
+
+
+def _quantised(probabilities: np.ndarray) -> np.ndarray:
+    """Probabilities in steps of 1/255, rounded in place: they are as large as all else."""
+    steps = torch.from_numpy(probabilities).mul_(255).round_()
+    return np.asarray(steps.to(torch.uint8).numpy())
 
 
 def _result_shape(store: Volume, box: Box) -> tuple[int, ...]:
