@@ -25,11 +25,10 @@ class _Shared(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, reduce: Reduce
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        axes = [0, *range(2, x.ndim)]
         count = torch.full((1,), x.numel() / x.shape[1], dtype=torch.float64, device=x.device)
         # Joined in double: the difference of two large sums must not lose the variance.
-        first = x.sum(axes).double()
-        second = (x * x).sum(axes).double()
+        own_mean, own_var = (a.double() for a in _statistics(x))
+        first, second = count * own_mean, count * (own_var + own_mean * own_mean)
         total = reduce(torch.cat([first, second, count]))
         channels = x.shape[1]
         n = total[-1]
@@ -39,18 +38,20 @@ class _Shared(torch.autograd.Function):
         scale = (weight.double() * inverse).to(x.dtype)
         shift = (bias.double() - mean * weight.double() * inverse).to(x.dtype)
         y = torch.addcmul(_wide(shift, x), x, _wide(scale, x))
-        ctx.save_for_backward(x, weight, mean.to(x.dtype), inverse.to(x.dtype), n)
-        ctx.reduce = reduce
+        ctx.save_for_backward(x, weight, mean.to(x.dtype), var.to(x.dtype), inverse.to(x.dtype), n)
+        ctx.reduce, ctx.eps = reduce, eps
         ctx.mark_non_differentiable(mean, var, n)
         return y, mean, var, n
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         dy = grads[0]
-        x, weight, mean, inverse, n = ctx.saved_tensors
-        axes = [0, *range(2, x.ndim)]
-        local_dy = dy.sum(axes)
-        local_dyx = ((dy * x).sum(axes) - mean * local_dy) * inverse
+        x, weight, mean, var, inverse, n = ctx.saved_tensors
+        # Of a norm with frozen statistics the gradients of weight and bias are these two sums; in
+        # one pass, and without a tensor of their products.
+        _, local_dyx, local_dy = torch.ops.aten.native_batch_norm_backward(
+            dy, x, weight, mean, var, None, None, False, ctx.eps, [False, True, True]
+        )
         total = ctx.reduce(torch.cat([local_dy, local_dyx]).double())
         channels = x.shape[1]
         mean_dy = (total[:channels] / n).to(x.dtype)
@@ -62,6 +63,15 @@ class _Shared(torch.autograd.Function):
         dx = torch.addcmul(_wide(c, x), dy, _wide(a, x))
         dx = dx.addcmul_(x, _wide(b, x))
         return dx, local_dyx, local_dy, None, None
+
+
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel over this rank's samples."""
+    if x.device.type == "cpu":  # in the order of memory, which var_mean does not follow
+        mean, var = torch.batch_norm_update_stats(x, None, None, 0.0)
+    else:
+        var, mean = torch.var_mean(x, [0, *range(2, x.ndim)], correction=0)
+    return mean, var
 
 
 def _wide(channel: Tensor, like: Tensor) -> Tensor:
