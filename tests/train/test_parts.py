@@ -171,7 +171,8 @@ def test_shading_is_slow_and_contrast_keeps_the_order(seed, strength):
         assert field.diff(dim=axis).abs().max() <= whole / 16 + 1e-6
     image = torch.randn(8, 8, 8, generator=torch.Generator().manual_seed(seed))
     changed = contrast(image, Dice(seed), strength)
-    assert torch.equal(changed.flatten().argsort(), image.flatten().argsort())
+    # Nearly equal values may change places by rounding.
+    assert changed.flatten()[image.flatten().argsort()].diff().min() > -1e-5
 
 
 def test_no_variation_is_none():
