@@ -52,12 +52,17 @@ def specimen(folder: Path) -> None:
     (folder / "volume.json").write_text(json.dumps(facts))
 
 
-def start(folder: Path, name: str, ranks: int, steps: int) -> subprocess.Popen[bytes]:
+def settings_of(steps: int) -> dict[str, Any]:
+    """The default network's settings."""
+    return {"classes": ["background", "soma"], "steps": steps, "lr_scaling": "none"}
+
+
+def start(folder: Path, name: str, ranks: int, settings: dict[str, Any]) -> subprocess.Popen[bytes]:
     """Begin a training."""
-    settings = {"classes": ["background", "soma"], "steps": steps, "lr_scaling": "none"}
     call = [
         sys.executable, "-m", "tessera.cli", "train", "speed", "--settings", json.dumps(settings),
-        "--volume", str(folder / "volume.json"), "--truth", str(folder / "truth.zarr"),
+        "--volume", str(folder / "volume.json"),
+        *([] if "labels" in settings else ["--truth", str(folder / "truth.zarr")]),
         "--out", str(folder / name), "--ranks", str(ranks),
     ]  # fmt: skip
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
@@ -87,13 +92,13 @@ def speed(training: subprocess.Popen[bytes], out: Path) -> dict[str, float]:
 def measure(folder: Path, ranks: int, steps: int) -> dict[str, float]:
     """Train with so many ranks."""
     name = f"ranks_{ranks}"
-    return speed(start(folder, name, ranks, steps), folder / name)
+    return speed(start(folder, name, ranks, settings_of(steps)), folder / name)
 
 
 def strangers(folder: Path, count: int, steps: int) -> float:
     """Return the samples a second of so many trainings of one rank at a time, summed."""
     names = [f"stranger_{n}" for n in range(count)]
-    trainings = [start(folder, name, 1, steps) for name in names]
+    trainings = [start(folder, name, 1, settings_of(steps)) for name in names]
     pairs = zip(trainings, names, strict=True)
     return sum(speed(training, folder / name)["samples_per_s"] for training, name in pairs)
 

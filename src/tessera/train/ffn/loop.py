@@ -152,11 +152,11 @@ def _step(
         logits = net(given)
     loss = loss_of(logits, target, weight)
     loss.backward()
-    told = torch.tensor([float(loss.detach()), float(warned)], dtype=torch.float64)
-    told = team.sum(told, "told")
-    state.at.loss = float(told[0]) / team.size
+    # One sum a step: each waits for Horovod's next look for work, and for the slowest rank.
+    told = torch.stack([loss.detach(), loss.new_tensor(float(warned))])
     grads = [p.grad for p in net.parameters() if p.grad is not None]
-    team.average(grads, "gradients", plan.settings.compression)
+    team.average([*grads, told], "gradients", plan.settings.compression)
+    state.at.loss = float(told[0])
     if not math.isfinite(state.at.loss):
         raise WorkFailed(
             f"the loss is not a finite number at step {state.at.step + 1}; look for voxels that "
