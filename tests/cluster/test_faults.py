@@ -13,11 +13,9 @@ from tests.cluster.faults.matrix import Fault, Planned
 from tests.cluster.onebox import OneBox
 
 pytestmark = pytest.mark.slow
-# A block that fails and a byte that is flipped have tests of their own, of the engine and the whole
-# way.
-HERE = [f for f in (*matrix.LOCAL, matrix.FULL) if f.come.__name__ in (
-    "all_killed", "disk_full", "input_lost"
-)]  # fmt: skip
+# A block that fails, a damaged shard and a job that is cancelled have tests of their own.
+HERE = [f for f in (*matrix.LOCAL, matrix.FULL) if f.come.__name__ in ("all_killed", "disk_full")]
+ON_SLURM = [f for f in matrix.SLURM if f.come.__name__ == "node_down"]
 
 
 def names(fault: Fault) -> str:
@@ -52,6 +50,6 @@ def test_on_the_stand_in_for_pbs(seed: int, finished: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("fault", matrix.SLURM[:2], ids=names)
+@pytest.mark.parametrize("fault", ON_SLURM, ids=names)
 def test_on_slurm(fault: Fault, seed: int, slurm: OneBox, finished: Path, tmp_path: Path) -> None:
     throw(matrix.on_slurm(fault, seed, slurm), finished, tmp_path)
