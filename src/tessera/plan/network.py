@@ -52,7 +52,7 @@ class Network:
         """
         if self.members:
             return sum(member.gflop(read, write) for member in self.members)
-        return _gflop(self.name, self.outputs, self.channels, self.options, read, write)
+        return _gflop(self, read, write)
 
 
 def outputs_of(model: Model) -> int:
@@ -116,26 +116,14 @@ def compute_block(network: Network, settings: Predict, shape: tuple[int, ...]) -
     )
 
 
+@functools.lru_cache(maxsize=64)
 def memory(network: Network) -> Memory:
     """Return what a block of a network takes; of an ensemble, of its largest member."""
-    if network.members:
-        return max((memory(m) for m in network.members), key=lambda m: m.read + m.write)
-    net = network
-    return _memory(net.name, net.outputs, net.channels, net.options, net.halo, net.align)
-
-
-@functools.lru_cache(maxsize=64)
-def _memory(
-    name: str,
-    outputs: int,
-    channels: tuple[int, ...],
-    options: str,
-    halo: Triple,
-    align: Triple,
-) -> Memory:
     from tessera.predict.memory import memory_of
 
-    return memory_of(_build(name, outputs, channels, options), halo, align)
+    if network.members:
+        return max((memory(m) for m in network.members), key=lambda m: m.read + m.write)
+    return memory_of(_built(network), network.halo, network.align)
 
 
 def _bytes_a_voxel(net: nn.Module, outputs: int) -> float:
@@ -162,47 +150,34 @@ def _build(name: str, outputs: int, channels: tuple[int, ...], options: str) -> 
         return build(name, outputs, channels, json.loads(options)).eval()
 
 
-@functools.lru_cache(maxsize=64)
-def _gflop(
-    name: str,
-    outputs: int,
-    channels: tuple[int, ...],
-    options: str,
-    read: tuple[int, ...],
-    write: tuple[int, ...] | None,
-) -> float:
-    import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
+def _built(network: Network) -> nn.Module:
+    return _build(network.name, network.outputs, network.channels, network.options)
 
+
+@functools.lru_cache(maxsize=64)
+def _gflop(network: Network, read: tuple[int, ...], write: tuple[int, ...] | None) -> float:
+    import torch
+
+    from tessera.nets.watch import Watch
     from tessera.predict.trim import Trimmed, Untrimmable
 
     convolution = torch.ops.aten.convolution.default
+    flop = 0.0
 
-    class Counter(TorchDispatchMode):
-        """Adds up convolutions, beside which nothing counts (torch's own counter loads for 3 s)."""
+    def count(function: Any, args: Any, out: Any) -> None:
+        # Beside convolutions nothing counts; torch's own counter of all loads for three seconds.
+        nonlocal flop
+        if function is convolution:
+            image, weight, transposed = args[0], args[1], args[6]
+            # Each voxel of the output, or of a transposed one's input, meets each weight.
+            places = image if transposed else out
+            flop += 2.0 * weight.numel() * places.numel() / places.shape[1]
 
-        flop = 0.0
-
-        def __torch_dispatch__(
-            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            with self:  # in inference mode a convolution comes as what it is made of
-                out = function.decompose(*args, **(kwargs or {}))
-            if out is not NotImplemented:
-                return out
-            out = function(*args, **(kwargs or {}))
-            if function is convolution:
-                image, weight, transposed = args[0], args[1], args[6]
-                # Each voxel of the output, or of a transposed one's input, meets each weight.
-                places = image if transposed else out
-                self.flop += 2.0 * weight.numel() * places.numel() / places.shape[1]
-            return out
-
-    net: Any = _build(name, outputs, channels, options)
-    inputs = 2 if name == "ffn" else 1  # image and seed
+    net: Any = _built(network)
+    inputs = 2 if network.name == "ffn" else 1  # image and seed
     image = torch.empty((1, inputs, *read), device="meta")
-    with torch.no_grad(), Counter() as counter:
-        if write is None or name == "ffn":
+    with torch.no_grad(), Watch(count):
+        if write is None or network.name == "ffn":
             net(image)
         else:
             before = [(r - w) // 2 for r, w in zip(read, write, strict=True)]
@@ -211,4 +186,4 @@ def _gflop(
                 Trimmed(net)(image, (z, y, x))
             except Untrimmable:
                 net(image)
-    return counter.flop / 1e9
+    return flop / 1e9

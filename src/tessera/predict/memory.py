@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tessera.nets.watch import Watch
 from tessera.predict.trim import Spans, Trimmed, Untrimmable
 
 _SIDES = (192, 384)  # of the write boxes that are looked at, in voxels
@@ -64,7 +64,8 @@ def memory_of(net: nn.Module, halo: tuple[int, ...], align: tuple[int, ...]) -> 
 
 def _peak(net: nn.Module, read: list[int], wanted: Spans) -> float:
     """Most bytes that are live at a time while a network on ``meta`` runs over a read box."""
-    with _Tally() as tally:
+    tally = _Tally()
+    with Watch(tally.saw):
         image = torch.empty((1, 1, *read), device="meta")
         try:
             Trimmed(net)(image, wanted)
@@ -74,7 +75,7 @@ def _peak(net: nn.Module, read: list[int], wanted: Spans) -> float:
     return tally.peak
 
 
-class _Tally(TorchDispatchMode):
+class _Tally:
     """Adds up the storages that are live after each operation.
 
     Attributes:
@@ -82,22 +83,14 @@ class _Tally(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self.peak = 0
         self._live: dict[int, tuple[StorageWeakRef, int]] = {}
 
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        with self:  # in inference mode a convolution comes as what it is made of
-            out = function.decompose(*args, **(kwargs or {}))
-        if out is not NotImplemented:
-            return out
-        out = function(*args, **(kwargs or {}))
+    def saw(self, function: Any, args: Any, out: Any) -> None:
+        """Note what an operation made, and what is gone by now."""
         for tensor in tree_leaves(out):
             if isinstance(tensor, torch.Tensor):
                 storage = tensor.untyped_storage()
                 self._live[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
         self._live = {k: v for k, v in self._live.items() if not v[0].expired()}
         self.peak = max(self.peak, sum(size for _, size in self._live.values()))
-        return out
