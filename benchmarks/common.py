@@ -20,17 +20,25 @@ def tessera(*words: str, ranks: int = 1, threads: int = 1) -> list[str]:
     line = [sys.executable, "-m", "tessera.cli", *words]
     if ranks == 1:
         return line
-    launcher = ["mpiexec", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)]
+    # As profiles/local does: a rank that waits must not take the core from one that computes.
+    launcher = ["mpiexec", "--oversubscribe", "--bind-to", "none"]
+    launcher += ["--mca", "mpi_yield_when_idle", "1", "-n", str(ranks)]
     return [*launcher, *line, "--ranks", str(ranks)]
 
 
-def timed(line: list[str], folder: Path | None = None) -> tuple[float, float]:
-    """Run a command with one thread a rank; returns its wall and user seconds."""
+def timed(
+    line: list[str], folder: Path | None = None, core: int | None = None
+) -> tuple[float, float]:
+    """Run a command with one thread a rank; returns its wall and user seconds.
+
+    ``core`` confines it to one core, as a cluster does to a job that asks for one.
+    """
     root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"} | root
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     began = time.perf_counter()
+    line = line if core is None else ["taskset", "-c", str(core), *line]
     done = subprocess.run(line, capture_output=True, text=True, env=env, cwd=folder)
     took = time.perf_counter() - began
     if done.returncode:

@@ -4,8 +4,9 @@
 
 A volume of noise and balls is trained on with the default network. Each run is `tessera train` as
 anyone would start it; speeds are the median of the lines of `curves.jsonl` after the first.
-As many trainings of one rank, side by side and strangers to each other, say what the cores and the
-memory that they share allow: the ceiling of any speed-up.
+The one rank is confined to one core, as a cluster does to it (`--cpus-per-task=1`). As many
+trainings of one rank, side by side and strangers to each other, say what the cores and the memory
+that they share allow: the ceiling of any speed-up.
 """
 
 from __future__ import annotations
@@ -57,8 +58,10 @@ def settings_of(steps: int) -> dict[str, Any]:
     return {"classes": ["background", "soma"], "steps": steps, "lr_scaling": "none"}
 
 
-def start(folder: Path, name: str, ranks: int, settings: dict[str, Any]) -> subprocess.Popen[bytes]:
-    """Begin a training."""
+def start(
+    folder: Path, name: str, ranks: int, settings: dict[str, Any], core: int = 0
+) -> subprocess.Popen[bytes]:
+    """Begin a training; one rank has ``core`` for itself, and no other."""
     call = [
         sys.executable, "-m", "tessera.cli", "train", "speed", "--settings", json.dumps(settings),
         "--volume", str(folder / "volume.json"),
@@ -67,7 +70,9 @@ def start(folder: Path, name: str, ranks: int, settings: dict[str, Any]) -> subp
     ]  # fmt: skip
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     env |= {"OMP_NUM_THREADS": "1"}
-    if ranks > 1:
+    if ranks == 1:
+        call = ["taskset", "-c", str(core), *call]
+    else:
         env |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
         # As the workflow does: ranks that wait must not take the cores from those that compute.
         options = ["--oversubscribe", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1"]
@@ -98,7 +103,7 @@ def measure(folder: Path, ranks: int, steps: int) -> dict[str, float]:
 def strangers(folder: Path, count: int, steps: int) -> float:
     """Return the samples a second of so many trainings of one rank at a time, summed."""
     names = [f"stranger_{n}" for n in range(count)]
-    trainings = [start(folder, name, 1, settings_of(steps)) for name in names]
+    trainings = [start(folder, name, 1, settings_of(steps), n) for n, name in enumerate(names)]
     pairs = zip(trainings, names, strict=True)
     return sum(speed(training, folder / name)["samples_per_s"] for training, name in pairs)
 

@@ -17,7 +17,7 @@ from profiles.pbs import pbs
 from tests.cluster import standin
 from tests.cluster.conftest import PBS_QUICK, edited
 from tests.cluster.onebox import OneBox
-from tests.workflow.small import REPO, SMALL, contents, snakemake, write_config
+from tests.workflow.small import FEWER_JOBS, REPO, SMALL, contents, snakemake, write_config
 
 SCRIPTS = REPO / "profiles/pbs"
 
@@ -254,7 +254,7 @@ def test_a_refused_request_is_said_with_its_reason(server: dict[str, str], tmp_p
 def test_a_run_on_pbs_gives_the_same_bytes(
     server: dict[str, str], finished: Path, tmp_path: Path
 ) -> None:
-    config = write_config(tmp_path, SMALL)
+    config = write_config(tmp_path, FEWER_JOBS)
     # A site whose batch shells know no `module` yet, and whose module reads what is not set.
     loaded, scratch = tmp_path / "loaded", tmp_path / "scratch"
     (tmp_path / "modules/init").mkdir(parents=True)

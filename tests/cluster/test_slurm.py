@@ -9,7 +9,7 @@ import pytest
 
 from tests.cluster.conftest import QUICK, edited
 from tests.cluster.onebox import OneBox
-from tests.workflow.small import SMALL, contents, snakemake, write_config
+from tests.workflow.small import FEWER_JOBS, SMALL, contents, snakemake, write_config
 
 ENDED_BADLY = ("FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
 
@@ -17,7 +17,7 @@ ENDED_BADLY = ("FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
 @pytest.mark.cluster
 @pytest.mark.slow
 def test_a_run_on_slurm_gives_the_same_bytes(slurm: OneBox, finished: Path, tmp_path: Path) -> None:
-    config = write_config(tmp_path, SMALL)
+    config = write_config(tmp_path, FEWER_JOBS)
     profile = edited("slurm", tmp_path, slurm_partition="batch", scratch=str(tmp_path / "scratch"))
     earlier = slurm.jobs(",".join(["COMPLETED", *ENDED_BADLY]))  # of other tests' runs
     done = snakemake(tmp_path, config, *QUICK, profile=profile, env=slurm.environment)

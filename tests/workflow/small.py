@@ -52,6 +52,12 @@ SMALL: dict[str, Any] = {
     "evaluate": {"bootstrap": 50},
 }
 
+# The same bytes from fewer jobs, for schedulers: each job there starts two Snakemakes of its own.
+FEWER_JOBS = SMALL | {
+    "mosaic": SMALL["mosaic"] | {"batches": 1},
+    "label": SMALL["label"] | {"batches": 1},
+}
+
 
 def environment(base: dict[str, str] | None = None) -> dict[str, str]:
     """The environment of a user who has set tessera up: its commands come first on the path."""
