@@ -193,10 +193,13 @@ def measure(model_at: Path, size: int, threads: int, peer: bool, whole: bool) ->
 
 
 def memory(model_at: Path, threads: int) -> dict[str, Any]:
-    """Peak memory of the job (MiB), on a volume and on one of four times as many voxels."""
+    """Peak memory of the job (MiB), on a volume and on one of four times as many voxels.
+
+    Both have blocks enough that reading, computing and writing go on at once.
+    """
     settings = Predict(precision="fp32", memory_gib=0.3)
     peaks = {}
-    for planes in (128, 512):
+    for planes in (512, 2048):
         with tempfile.TemporaryDirectory() as folder:
             plan = lay_out(Path(folder), model_at, (planes, 128, 128), settings)
             call = [sys.executable, __file__, "--job", str(plan.folder), "--threads", str(threads)]
