@@ -132,7 +132,7 @@ def run(plan: Plan, batch: int, of: int, comm: Any | None = None, threads: int =
     task = Task(
         read=lambda block: None if mask and mask.outside(block.write) else volume.read(block.read),
         compute=compute,
-        write=lambda block, voxels: store.write(block.write, voxels),
+        write=lambda block, voxels: store.write(block.write, voxels, threads),
         files=lambda block: store.shard_files(block.write),
         name="predict, blocks",
     )

@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,8 +153,8 @@ class Volume:
         ]
         inner = Box.of(tuple(int(i.min()) for i in wanted), tuple(int(i.max()) + 1 for i in wanted))
         data = self._load(inner, channel)
-        for axis, (index, start) in enumerate(zip(wanted, inner.start, strict=True), start=-3):
-            data = np.take(data, index - start, axis=axis)
+        for axis in (-1, -2, -3):  # x first, while it is small: there voxels are moved one by one
+            data = np.take(data, wanted[axis] - inner.start[axis], axis=axis)
         return data if channel is None else data[0]
 
     def _load(self, box: Box, channel: int | None) -> np.ndarray:
@@ -181,8 +182,13 @@ class Volume:
                 raise TesseraError(f"{file}: is damaged, {error}; {_REMEDY}") from None
         return out
 
-    def write(self, box: Box, data: np.ndarray) -> None:
+    def write(self, box: Box, data: np.ndarray, threads: int = 1) -> None:
         """Write the voxels of ``box``, which must be whole shards.
+
+        Args:
+            box: where.
+            data: of the box's shape, channels first where there are any.
+            threads: that pack and write the shards.
 
         Raises:
             ValueError: if the box cuts a shard, leaves the volume, or ``data`` does not fit.
@@ -195,20 +201,19 @@ class Volume:
         if self._foreign is not None:
             raise ValueError(f"{self.path}: was not laid out by tessera, so it is only read")
         values = np.asarray(data, dtype=self.dtype)
-        for file, part in zip(self.shard_files(box), self._shards(box), strict=True):
-            encoded = encode_shard(
-                values[(..., *part.inside(box))], self._info.chunk, self._info.shard
-            )
-            file.parent.mkdir(parents=True, exist_ok=True)
-            # A reader sees the old file or the new one, never half. One process writes a shard, so
-            # the name needs not be another each time, and what a kill leaves is written over.
-            partial = file.with_name(f".{file.name}.partial")
-            try:
-                partial.write_bytes(encoded)
-                os.replace(partial, file)
-            except OSError:  # a full disk needs the room
-                partial.unlink(missing_ok=True)
-                raise
+
+        def write_shard(file: Path, part: Box) -> None:
+            inside = values[(..., *part.inside(box))]
+            _replace(file, encode_shard(inside, self._info.chunk, self._info.shard))
+
+        files, parts = self.shard_files(box), self._shards(box)
+        if threads == 1 or len(files) == 1:
+            for file, part in zip(files, parts, strict=True):
+                write_shard(file, part)
+        else:
+            with ThreadPoolExecutor(threads, "shards") as pool:
+                for _ in pool.map(write_shard, files, parts):
+                    pass
 
     def _shards(self, box: Box) -> list[Box]:
         """The parts of ``box`` that lie in each of :meth:`shard_files`, in the same order."""
@@ -233,6 +238,22 @@ class Volume:
             head = head / "0"
         z_range, y_range, x_range = ranges
         return [head / str(z) / str(y) / str(x) for z in z_range for y in y_range for x in x_range]
+
+
+def _replace(file: Path, content: bytes) -> None:
+    """Put a shard's file in place: a reader sees the old one or the new one, never half.
+
+    One process writes a shard, so the name needs not be another each time, and what a kill leaves
+    is written over.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, file)
+    except OSError:  # a full disk needs the room
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def mirror(index: np.ndarray, size: int) -> np.ndarray:
