@@ -168,7 +168,10 @@ def specimen(folder: Path, seed: int, steps: list[int], size: int, margin: int) 
                 "steps": count,
                 "minutes": round(seconds / 60, 2),
                 "rand_error_completed": round(after["rand_error_both"], 4),
-                "rand_error_both": round(before["rand_error_both"], 4),
+                # None where nothing was filled: there are no voxels to judge by.
+                "rand_error_both": round(before["rand_error_both"], 4)
+                if before["coverage"]
+                else None,
                 "coverage": round(before["coverage"], 4),
             }
         )

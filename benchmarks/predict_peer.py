@@ -73,4 +73,4 @@ def slide(model: Bundle, volume: Path, out: Path, roi: int = 64, batch: int = 4)
         made = model.probabilities(logits)[0]
     stored = np.rint(made.numpy() * 255).astype(np.uint8)
     layout = Layout(source.shape, "uint8", source.voxel_um, channels=model.classes)
-    create_volume(out, layout).write(Box.whole(source.shape), stored)
+    create_volume(out, layout).write(Box.whole(source.shape), stored, torch.get_num_threads())
