@@ -32,7 +32,7 @@ from common import keep
 
 from tessera.config import Assembly
 from tessera.evaluate.segmentation import count_overlaps, scores, threshold_curve
-from tessera.label.assembly.join import read_scores
+from tessera.label.assembly.join import evidence, read_scores
 from tessera.label.assembly.matching import match, shared_slab
 from tessera.volume.box import Box
 from tessera.volume.store import open_volume
@@ -68,9 +68,11 @@ class Part:
         return self.labels[self.inner.slices]
 
     def contacts(self) -> tuple[np.ndarray, np.ndarray]:
-        """Pairs of fragments (pair, 2) and their scores (pair, 6)."""
+        """Pairs of fragments (pair, 2), and how sure it is that they are one (pair,)."""
         (rows,) = load_arrays(self.root / LABEL / "fragments/contacts.npz", "contacts")
-        return rows[:, :2], read_scores(self.root / FILL / "refill", rows)
+        scores = read_scores(self.root / FILL / "refill", rows)
+        voxels = np.bincount(self.labels.ravel())[1:]
+        return rows[:, :2], evidence(rows[:, :2], scores, voxels, Assembly().max_voxels)
 
 
 def shown(found: dict[str, float]) -> dict[str, float]:
@@ -84,7 +86,7 @@ def agglomeration(part: Part, truth: np.ndarray, reference: np.ndarray) -> dict[
     halves = {"lower": np.s_[:middle], "upper": np.s_[middle:], "all": np.s_[:]}
     curves = {
         name: threshold_curve(
-            count_overlaps(part.scored[planes], truth[planes]), pairs, found[:, 0], THRESHOLDS
+            count_overlaps(part.scored[planes], truth[planes]), pairs, found, THRESHOLDS
         )
         for name, planes in halves.items()
     }

@@ -61,7 +61,10 @@ class Assembly(Section):
     )
     agglomerate: bool = Field(False, description="join fragments that fill each other")
     recovered: Fraction = Field(
-        0.4, description="share of each fragment that the fill from the other must reach"
+        0.4, description="share of both fragments that a fill from one of them must reach"
+    )
+    max_voxels: Annotated[int, Field(ge=1)] = Field(
+        100_000, description="a larger fragment seeks no partner: a window shows little of it"
     )
     min_contact_vox: Annotated[int, Field(ge=1)] = Field(
         30, description="faces of voxels that two fragments must share to be tried"

@@ -5,10 +5,13 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tessera.errors import TesseraError
 from tessera.label import finish
 from tessera.label.assembly import contacts, join, plan
+from tessera.settings.segment import Assembly
 from tessera.volume.box import Box
 from tessera.volume.store import open_volume
 from tessera.volume.subvolume import load_arrays, save_arrays
@@ -78,7 +81,7 @@ def test_joining_by_scores(tmp_path):
     _, found = fragments(tmp_path)
     pairs = np.array([(1, 2, 50), (2, 3, 40), (4, 5, 60)])
     scores = np.zeros((3, 6))
-    scores[:, 0] = [0.9, 0.5, 0.8]
+    scores[:, 1:5] = np.array([0.9, 0.5, 0.8])[:, None]
     units = tmp_path / "scores" / "units"
     save_arrays(units / "000000.npz", pairs=pairs[:2], scores=scores[:2])
     save_arrays(units / "000001.npz", pairs=pairs[2:], scores=scores[2:])
@@ -86,7 +89,8 @@ def test_joining_by_scores(tmp_path):
     contacts = np.pad(pairs, [(0, 0), (0, 3)])
     save_arrays(tmp_path / "fragments" / "contacts.npz", contacts=contacts)
     out = tmp_path / "label"
-    count = join.create(tmp_path / "fragments", tmp_path / "scores", 0.7, 2, out)
+    sure = Assembly(recovered=0.7)
+    count = join.create(tmp_path / "fragments", tmp_path / "scores", sure, 2, out)
     for batch in (1, 0):
         join.run_relabel(out, batch, 2)
     assert finish.finish(plan.components.read(out)) == count == found.max() - 2
@@ -98,6 +102,67 @@ def test_joining_by_scores(tmp_path):
     assert objects["voxels"].tolist() == np.bincount(joined.ravel())[1:].tolist()
     first = [int(np.flatnonzero(joined.ravel() == i)[0]) for i in range(1, count + 1)]
     assert first == sorted(first)
+
+
+def shares(*rows):
+    """Scores of pairs by the shares of a and b that the fill from a recovered, and from b."""
+    four = np.array(rows, float).reshape(-1, 4)
+    return np.column_stack([four.min(axis=1), four, np.zeros(len(four))])
+
+
+def test_one_fill_that_recovers_both_is_enough():
+    pairs, voxels = np.array([(1, 2)]), np.array([50, 500])
+    assert join.evidence(pairs, shares([0.9, 0.1, 0.8, 0.95]), voxels, 1000).tolist() == [0.8]
+    assert join.evidence(pairs, shares([0.9, 0.1, 0.1, 0.95]), voxels, 1000).tolist() == [0.1]
+
+
+def test_a_fragment_that_two_neurites_fill_stays_alone():
+    pairs = np.array([(1, 3), (2, 3), (3, 4)])
+    voxels = np.array([5000, 7000, 60, 9000])  # 3 lies between three large ones
+    leaks = join.evidence(pairs, shares([1] * 4, [0.95] * 4, [0.99] * 4), voxels, 10**6)
+    assert not leaks.any()
+    clear = join.evidence(pairs, shares([1] * 4, [0.3] * 4, [0.5] * 4), voxels, 10**6)
+    assert clear.tolist() == [1, 0, 0]
+
+
+def test_a_neurite_keeps_all_fragments_of_which_it_is_the_best_partner():
+    pairs, voxels = np.array([(1, 2), (1, 3), (2, 3)]), np.array([5000, 60, 50])
+    found = join.evidence(pairs, shares([0.9] * 4, [0.8] * 4, [0.1] * 4), voxels, 10**6)
+    assert found.tolist() == [0.9, 0.8, 0]
+
+
+def test_two_large_fragments_are_never_joined():
+    pairs, certain = np.array([(1, 2)]), shares([1] * 4)
+    assert join.evidence(pairs, certain, np.array([101, 500]), 100).tolist() == [0]
+    assert join.evidence(pairs, certain, np.array([100, 500]), 100).tolist() == [1]
+    assert len(join.evidence(pairs[:0], certain[:0], np.array([1, 2]), 100)) == 0
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 12))
+def test_evidence_follows_from_the_pairs_in_any_order(seed, count):
+    random = np.random.default_rng(seed)
+    pairs = np.array(list(itertools.combinations(range(1, count + 1), 2)))
+    scores = shares(*random.random((len(pairs), 4)) ** 0.3)
+    voxels = random.permutation(10 * count)[:count] + 1
+    found = join.evidence(pairs, scores, voxels, 5 * count)
+    order = random.permutation(len(pairs))
+    assert np.array_equal(
+        join.evidence(pairs[order], scores[order], voxels, 5 * count), found[order]
+    )
+    best = np.maximum(scores[:, 1:3].min(1), scores[:, 3:5].min(1))
+    for (a, b), one in zip(pairs.tolist(), found.tolist(), strict=True):  # each pair by the words
+        small = min(a, b, key=lambda i: voxels[i - 1])
+        rivals = [
+            best[k]
+            for k, other in enumerate(pairs.tolist())
+            if small in other
+            and other != [a, b]
+            and small == min(other, key=lambda i: voxels[i - 1])
+        ]
+        own = best[pairs.tolist().index([a, b])]
+        joined = voxels[small - 1] <= 5 * count and all(own - r > 0.2 for r in rivals)
+        assert one == (own if joined else 0)
 
 
 def test_higher_thresholds_join_less_and_no_scores_are_said(tmp_path):

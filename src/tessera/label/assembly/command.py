@@ -63,8 +63,8 @@ def run_step(args: argparse.Namespace) -> int:
         print(f"{contacts.merge_contacts(args.folder, faces)} contacts")
         return 0
     if args.pass_name == "join-store":
-        threshold = section(args, Label).assembly.recovered
-        made = join.create(args.fragments, args.scores, threshold, args.batches, args.out)
+        settings = section(args, Label).assembly
+        made = join.create(args.fragments, args.scores, settings, args.batches, args.out)
         print(f"{made} objects")
         return 0
     if args.pass_name in ("contacts", "join"):

@@ -1,8 +1,9 @@
 """Agglomeration: fragments whose fills recover each other become one object.
 
-The scores of all pairs are on disk (``tessera predict refill``); a threshold makes a union-find of
-them, and the fragments' volume is relabelled block by block. Objects are numbered in the order of
-their first voxels, as everywhere.
+What fills recovered of all pairs is on disk (``tessera predict refill``). It is weighed, as a leak
+through a gap in a membrane recovers as much as one neurite does (:func:`evidence`); a threshold
+makes a union-find of it, and the fragments' volume is relabelled block by block. Objects are
+numbered in the order of their first voxels, as everywhere.
 """
 
 from __future__ import annotations
@@ -20,18 +21,21 @@ from tessera.label import fragments
 from tessera.label import plan as components
 from tessera.label.merge import merge_file, number, unite, write_tables
 from tessera.label.plan import Plan, labels_of
+from tessera.settings.segment import Assembly
 from tessera.volume.box import Block, Triple
 from tessera.volume.engine import Task, run_batch
 from tessera.volume.record import Record, atomic_write, file_hash, make_key
 from tessera.volume.store import Layout, create_volume, open_volume, write_errors
 from tessera.volume.subvolume import load_arrays, save_arrays
 
+_LEAD = 0.2  # of a fragment's best partner over its next: any from 0.1 to 0.5 does as well
+
 
 def read_scores(folder: Path, contacts: np.ndarray) -> np.ndarray:
     """Read the scores of all contacts: float (contact, 6).
 
-    The first score of a pair is the least share of either that either fill recovered; the others
-    are those shares and the fills' intersection over union.
+    The first score of a pair is the least of the four shares that follow: of a and b that the fill
+    from a recovered, and the fill from b. The last is the fills' intersection over union.
 
     Args:
         folder: of ``tessera predict fill refill``.
@@ -58,6 +62,41 @@ def read_scores(folder: Path, contacts: np.ndarray) -> np.ndarray:
     return np.concatenate(scores)
 
 
+def evidence(pairs: np.ndarray, scores: np.ndarray, voxels: np.ndarray, largest: int) -> np.ndarray:
+    """Weigh what fills recovered: how sure it is that two fragments are one. In doubt they are two.
+
+    1. A fill often passes a thin place in one direction alone, so the better of the two counts, and
+       of it the lesser of the two shares.
+    2. Each fragment has one partner among the larger ones, its best, so that a leaking fragment
+       does not make one of all about it; and none if another comes near the best: two neurites that
+       fill one fragment say that fills leak there.
+    3. A fragment of more than ``largest`` voxels seeks none. A window shows little of it, and to
+       join two large neurites wrongly costs more than all else gains.
+
+    Args:
+        pairs: int64 (pair, 2), ids.
+        scores: float (pair, 6), see :func:`read_scores`.
+        voxels: int64, of fragments 1, 2, ...
+        largest: voxels.
+
+    Returns:
+        float (pair,): in 0 .. 1, 0 where the pair is not to be joined.
+    """
+    sizes = voxels[pairs - 1]
+    smaller = np.where(sizes[:, 0] < sizes[:, 1], pairs[:, 0], pairs[:, 1])
+    best = np.maximum(scores[:, 1:3].min(axis=1), scores[:, 3:5].min(axis=1))
+    order = np.lexsort((-best, smaller))
+    ranked, whose = best[order], smaller[order]
+    again = np.append(whose[1:] == whose[:-1], False)  # the next one is this fragment's, too
+    following = np.where(again, np.append(ranked[1:], 0.0), -np.inf)
+    first = np.append(True, ~again[:-1]) if len(order) else again
+    chosen = order[first & (ranked - following > _LEAD)]
+    found = np.zeros(len(pairs))
+    found[chosen] = best[chosen]
+    found[sizes.min(axis=1) > largest] = 0.0
+    return found
+
+
 def join(count: int, pairs: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
     """Unite fragments.
 
@@ -76,14 +115,14 @@ def join(count: int, pairs: np.ndarray, scores: np.ndarray, threshold: float) ->
 
 
 def create(
-    fragments_folder: Path, scores_folder: Path, threshold: float, batches: int, folder: Path
+    fragments_folder: Path, scores_folder: Path, settings: Assembly, batches: int, folder: Path
 ) -> int:
     """Lay out the agglomerated labels; returns the number of objects.
 
     Args:
         fragments_folder: the assembly, whose ``labels.json`` is written.
         scores_folder: of ``tessera predict refill``.
-        threshold: see :func:`join`.
+        settings: how sure fragments must be of each other, see :func:`evidence`.
         batches: number of batches of the relabelling.
         folder: ``label/<model>/<class>``.
     """
@@ -98,7 +137,8 @@ def create(
     objects[:, fragments.FIRST] = np.arange(len(voxels))
     (contacts,) = load_arrays(fragments_folder / "contacts.npz", "contacts")
     scores = read_scores(scores_folder, contacts)
-    root = join(len(voxels), contacts[:, :2], scores[:, 0], threshold)
+    scores[:, 0] = evidence(contacts[:, :2], scores, voxels, settings.max_voxels)
+    root = join(len(voxels), contacts[:, :2], scores[:, 0], settings.recovered)
     table, kept = number(objects, root, int(root.max(initial=-1)) + 1, 1)
 
     digest = json.loads((fragments_folder / "labels.json").read_text())["digest"]
@@ -116,7 +156,7 @@ def create(
         "shape": list(volume.shape),
         "block": list(volume.shard),
         "batches": batches,
-        "recovered": threshold,
+        "recovered": settings.recovered,
     }
     layout = Layout(
         Triple(*volume.shape),
