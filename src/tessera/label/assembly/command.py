@@ -63,8 +63,8 @@ def run_step(args: argparse.Namespace) -> int:
         print(f"{contacts.merge_contacts(args.folder, faces)} contacts")
         return 0
     if args.pass_name == "join-store":
-        settings = section(args, Label).assembly
-        made = join.create(args.fragments, args.scores, settings, args.batches, args.out)
+        sure = section(args, Label).assembly
+        made = join.create(args.fragments, args.scores, sure, args.batches, args.out)
         print(f"{made} objects")
         return 0
     if args.pass_name in ("contacts", "join"):
