@@ -1,6 +1,6 @@
 """A flood-filling network from nothing, on simulated fibres: what it learns in how many minutes.
 
-    python benchmarks/ffn_fibres.py [--steps 3000 5500 11000] [--specimens 3] [--folder KEPT]
+    python benchmarks/ffn_fibres.py [--steps 8000 13000] [--specimens 3] [--folder KEPT]
 
 Dense touching fibres with membranes of one to two voxels. A network is trained on one part, as any
 model, by two ranks, and fills another. Both what it filled and the objects that its agglomeration
@@ -9,8 +9,8 @@ from seeds in what nobody filled. Beside it a watershed on the image alone, tune
 of what was trained on. Scores are of the unseen part less a margin. Prints a table and writes
 ``fibres`` in ``benchmarks/results/ffn.json``.
 
-A step is four fields of view. Two quiet cores without bf16 units do about 26 fields a second, so
-11000 steps take about 28 minutes; anything beside them takes more than its share, for the cores
+A step is four fields of view. Two quiet cores without bf16 units do 26 to 45 fields a second, so
+13000 steps take 20 to 33 minutes; anything beside them takes more than its share, for the cores
 share a cache. Give one number of steps that fits the minutes that you have.
 """
 
@@ -186,7 +186,7 @@ def specimen(folder: Path, seed: int, steps: list[int], size: int, margin: int) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, nargs="+", default=[3000, 5500, 11000])
+    parser.add_argument("--steps", type=int, nargs="+", default=[8000, 13000])
     parser.add_argument("--specimens", type=int, default=3)
     parser.add_argument("--size", type=int, default=128, help="side of the unseen part, voxels")
     parser.add_argument("--margin", type=int, default=16, help="voxels that are not scored")
