@@ -55,7 +55,8 @@ def speed(folder: Path, ranks: int, trainings: int, steps: int) -> float:
     begun = []
     for number in range(trainings):
         out = Path(tempfile.mkdtemp(dir=folder))
-        begun.append((start(folder, f"{out.name}/{number}", ranks, settings), out / str(number)))
+        training = start(folder, f"{out.name}/{number}", ranks, settings, core=number)
+        begun.append((training, out / str(number)))
     total = 0.0
     for training, out in begun:
         if training.wait() != 0:
