@@ -77,6 +77,26 @@ def test_any_reader_of_zarr_reads_it(path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(array[:]), DATA)
 
 
+def test_threads_write_the_same_bytes_and_raise_when_all_are_done(tmp_path: Path) -> None:
+    whole, files = Box.whole(LAYOUT.shape), {}
+    for threads in (1, 3):
+        volume = create_volume(tmp_path / f"{threads}.zarr", LAYOUT)
+        volume.write(whole, DATA, threads)
+        files[threads] = volume.shard_files(whole)
+        assert (zarr.open_array(volume.path / "0", mode="r")[:] == DATA).all()
+    assert len(files[3]) > 3
+    for one, other in zip(files[1], files[3], strict=True):
+        assert one.read_bytes() == other.read_bytes()
+    files[3][0].unlink()
+    files[3][0].mkdir()  # where a shard should go, nothing can
+    with pytest.raises(OSError):
+        volume.write(whole, DATA + 1, threads)
+    assert not list(volume.path.rglob("*.partial"))
+    assert all(
+        (a.read_bytes() != b.read_bytes()) for a, b in zip(files[1][1:], files[3][1:], strict=True)
+    )
+
+
 def test_one_file_a_shard(path: Path) -> None:
     volume = open_volume(path)
     there = {p for p in (path / "0/c").rglob("*") if p.is_file()}

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tessera.compute.threads import share_rows
 from tessera.nets import vectors
-from tessera.nets.winograd import empty, share_rows
+from tessera.nets.winograd import empty
 
 _MOST = 128  # taps times inputs: columns of a row stay in the cache
 

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tessera.compute.threads import share_rows
 from tessera.nets import vectors
-from tessera.nets.winograd import empty, share_rows
+from tessera.nets.winograd import empty
 
 
 def fits(conv: nn.ConvTranspose3d) -> bool:

@@ -15,16 +15,14 @@ thread, and its sums have one order; where tiles begin follows the map.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tessera.compute.threads import share_rows
 from tessera.nets import vectors
 from tessera.nets import winograd_code as code
 
@@ -33,7 +31,6 @@ KERNEL = np.array(  # G: from 3 taps to 5 values, for the points 0, 1, -1, 2 and
      [0, 0, 1]]
 )  # fmt: skip
 CUBE = torch.from_numpy(np.kron(np.kron(KERNEL, KERNEL), KERNEL))  # along z, y and x: (125, 27)
-T = TypeVar("T")
 _SCRATCH = 2**16  # values of a plane of a patch: 25 rows of it stay in the cache
 
 
@@ -127,22 +124,6 @@ def convolve(
     return out
 
 
-def share(work: Callable[[T], None], parts: Sequence[T], threads: int) -> None:
-    """Do all parts of some work, by so many threads."""
-    if min(threads, len(parts)) <= 1:
-        for part in parts:
-            work(part)
-    else:
-        for done in [_pool(threads).submit(work, part) for part in parts]:
-            done.result()
-
-
-def share_rows(work: Callable[[tuple[int, int]], None], rows: int, threads: int) -> None:
-    """Do rows 0, 1, ..., a span of them (the first, and the one after the last) a thread."""
-    ends = np.linspace(0, rows, min(threads, rows) + 1).astype(int).tolist()
-    share(work, list(zip(ends, ends[1:], strict=False)), threads)
-
-
 def empty(shape: Sequence[int]) -> Tensor:
     """Return a float32 tensor in huge pages, as NumPy asks for them and torch does not.
 
@@ -168,11 +149,6 @@ def _patches(made: tuple[int, ...], kernel: Kernel, threads: int) -> tuple[int, 
     share = -(-lines * parts * samples // threads)  # so that no thread is without work
     rows = max(1, min(code.PLACES // across, share))
     return rows, across, samples * parts * -(-lines // rows)
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, "winograd")
 
 
 def _scratch(rows: int, across: int, inputs: int, outputs: int) -> tuple[np.ndarray, ...]:

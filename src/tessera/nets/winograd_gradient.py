@@ -21,9 +21,10 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 from torch import Tensor
 
+from tessera.compute.threads import share
 from tessera.nets import winograd_code as code
 from tessera.nets.vectors import LANES, Sums, combination, fixed, jit, vector_at
-from tessera.nets.winograd import CUBE, convolve, share, transform
+from tessera.nets.winograd import CUBE, convolve, transform
 from tessera.nets.winograd_code import take
 
 _PARTS = 8  # of a map, at most, each with a sum of its own

@@ -78,6 +78,22 @@ def encode_shard(data: np.ndarray, chunk: Sequence[int], shard: Sequence[int]) -
     return b"".join([*parts, table, struct.pack("<I", google_crc32c.value(table))])
 
 
+def write_shard(file: Path, content: bytes) -> None:
+    """Put a shard's file in place: a reader sees the old one or the new one, never half.
+
+    One process writes a shard, so the name needs not be another each time, and what a kill leaves
+    is written over.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, file)
+    except OSError:  # a full disk needs the room
+        partial.unlink(missing_ok=True)
+        raise
+
+
 def decode_shard(
     file: Path, box: Slices, out: np.ndarray, chunk: Sequence[int], shard: Sequence[int]
 ) -> None:

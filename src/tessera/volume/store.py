@@ -15,16 +15,15 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tessera.compute.threads import share
 from tessera.errors import TesseraError
 from tessera.volume import metadata
 from tessera.volume.box import Box, Triple
@@ -35,6 +34,7 @@ from tessera.volume.shard import (
     Slices,
     decode_shard,
     encode_shard,
+    write_shard,
 )
 
 _FOREIGN_PIPELINE = "zarrs.ZarrsCodecPipeline"  # twice as fast as zarr-python's on reads
@@ -202,18 +202,12 @@ class Volume:
             raise ValueError(f"{self.path}: was not laid out by tessera, so it is only read")
         values = np.asarray(data, dtype=self.dtype)
 
-        def write_shard(file: Path, part: Box) -> None:
+        def write_one(shard: tuple[Path, Box]) -> None:
+            file, part = shard
             inside = values[(..., *part.inside(box))]
-            _replace(file, encode_shard(inside, self._info.chunk, self._info.shard))
+            write_shard(file, encode_shard(inside, self._info.chunk, self._info.shard))
 
-        files, parts = self.shard_files(box), self._shards(box)
-        if threads == 1 or len(files) == 1:
-            for file, part in zip(files, parts, strict=True):
-                write_shard(file, part)
-        else:
-            with ThreadPoolExecutor(threads, "shards") as pool:
-                for _ in pool.map(write_shard, files, parts):
-                    pass
+        share(write_one, list(zip(self.shard_files(box), self._shards(box), strict=True)), threads)
 
     def _shards(self, box: Box) -> list[Box]:
         """The parts of ``box`` that lie in each of :meth:`shard_files`, in the same order."""
@@ -238,22 +232,6 @@ class Volume:
             head = head / "0"
         z_range, y_range, x_range = ranges
         return [head / str(z) / str(y) / str(x) for z in z_range for y in y_range for x in x_range]
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """Put a shard's file in place: a reader sees the old one or the new one, never half.
-
-    One process writes a shard, so the name needs not be another each time, and what a kill leaves
-    is written over.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, file)
-    except OSError:  # a full disk needs the room
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def mirror(index: np.ndarray, size: int) -> np.ndarray:
