@@ -32,7 +32,7 @@ from common import keep
 
 from tessera.config import Assembly
 from tessera.evaluate.segmentation import count_overlaps, scores, threshold_curve
-from tessera.label.assembly.join import evidence, read_scores
+from tessera.label.assembly.join import evidence, read_recovered
 from tessera.label.assembly.matching import match, shared_slab
 from tessera.volume.box import Box
 from tessera.volume.store import open_volume
@@ -70,9 +70,9 @@ class Part:
     def contacts(self) -> tuple[np.ndarray, np.ndarray]:
         """Pairs of fragments (pair, 2), and how sure it is that they are one (pair,)."""
         (rows,) = load_arrays(self.root / LABEL / "fragments/contacts.npz", "contacts")
-        scores = read_scores(self.root / FILL / "refill", rows)
+        recovered = read_recovered(self.root / FILL / "refill", rows)
         voxels = np.bincount(self.labels.ravel())[1:]
-        return rows[:, :2], evidence(rows[:, :2], scores, voxels, Assembly().max_voxels)
+        return rows[:, :2], evidence(rows[:, :2], recovered, voxels, Assembly().max_voxels)
 
 
 def shown(found: dict[str, float]) -> dict[str, float]:

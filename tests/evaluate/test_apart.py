@@ -27,8 +27,7 @@ def reader(array):
 def test_curve_falls_where_the_right_pair_is_joined_and_rises_with_the_wrong_one(cut, tmp_path):
     truth, fragments = cut
     pairs = np.array([(1, 2), (2, 3)])
-    scores = np.zeros((2, 6))
-    scores[:, 0] = 0.7, 0.3
+    scores = np.array([0.7, 0.3])
     np.savez(tmp_path / "joins.npz", pairs=pairs, scores=scores)
     boxes = [Box.whole(truth.shape)]
     found = agglomeration_scores(

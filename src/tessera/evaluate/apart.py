@@ -72,7 +72,7 @@ def agglomeration_scores(
     """
     try:
         with np.load(joins) as data:
-            pairs, joined = data["pairs"], data["scores"][:, 0]
+            pairs, joined = data["pairs"], data["scores"]
     except (OSError, KeyError, ValueError) as error:
         raise TesseraError(
             f"{joins}: holds no joins ({error}); run the label stage again"

@@ -80,12 +80,11 @@ def test_contacts_of_blocks_are_those_of_the_whole(tmp_path, batches):
 def test_joining_by_scores(tmp_path):
     _, found = fragments(tmp_path)
     pairs = np.array([(1, 2, 50), (2, 3, 40), (4, 5, 60)])
-    scores = np.zeros((3, 6))
-    scores[:, 1:5] = np.array([0.9, 0.5, 0.8])[:, None]
+    recovered = shares([0.9] * 4, [0.5] * 4, [0.8] * 4)
     units = tmp_path / "scores" / "units"
-    save_arrays(units / "000000.npz", pairs=pairs[:2], scores=scores[:2])
-    save_arrays(units / "000001.npz", pairs=pairs[2:], scores=scores[2:])
-    save_arrays(units / "000002.npz", pairs=pairs[:1], scores=scores[:1])  # of a run before
+    save_arrays(units / "000000.npz", pairs=pairs[:2], recovered=recovered[:2])
+    save_arrays(units / "000001.npz", pairs=pairs[2:], recovered=recovered[2:])
+    save_arrays(units / "000002.npz", pairs=pairs[:1], recovered=recovered[:1])  # of a run before
     contacts = np.pad(pairs, [(0, 0), (0, 3)])
     save_arrays(tmp_path / "fragments" / "contacts.npz", contacts=contacts)
     out = tmp_path / "label"
@@ -105,9 +104,9 @@ def test_joining_by_scores(tmp_path):
 
 
 def shares(*rows):
-    """Scores of pairs by the shares of a and b that the fill from a recovered, and from b."""
+    """What is on disk of pairs: shares of a and b that the fill from a recovered, and from b."""
     four = np.array(rows, float).reshape(-1, 4)
-    return np.column_stack([four.min(axis=1), four, np.zeros(len(four))])
+    return np.column_stack([four, np.zeros(len(four))])
 
 
 def test_one_fill_that_recovers_both_is_enough():
@@ -143,14 +142,14 @@ def test_two_large_fragments_are_never_joined():
 def test_evidence_follows_from_the_pairs_in_any_order(seed, count):
     random = np.random.default_rng(seed)
     pairs = np.array(list(itertools.combinations(range(1, count + 1), 2)))
-    scores = shares(*random.random((len(pairs), 4)) ** 0.3)
+    recovered = shares(*random.random((len(pairs), 4)) ** 0.3)
     voxels = random.permutation(10 * count)[:count] + 1
-    found = join.evidence(pairs, scores, voxels, 5 * count)
+    found = join.evidence(pairs, recovered, voxels, 5 * count)
     order = random.permutation(len(pairs))
     assert np.array_equal(
-        join.evidence(pairs[order], scores[order], voxels, 5 * count), found[order]
+        join.evidence(pairs[order], recovered[order], voxels, 5 * count), found[order]
     )
-    best = np.maximum(scores[:, 1:3].min(1), scores[:, 3:5].min(1))
+    best = np.maximum(recovered[:, :2].min(1), recovered[:, 2:4].min(1))
     for (a, b), one in zip(pairs.tolist(), found.tolist(), strict=True):  # each pair by the words
         small = min(a, b, key=lambda i: voxels[i - 1])
         rivals = [
@@ -171,4 +170,4 @@ def test_higher_thresholds_join_less_and_no_scores_are_said(tmp_path):
     counts = [len(np.unique(join.join(6, pairs, scores, t))) for t in np.linspace(0, 1.01, 20)]
     assert counts == sorted(counts) and counts[0] == 1 and counts[-1] == 6
     with pytest.raises(TesseraError, match="refill"):
-        join.read_scores(tmp_path, np.ones((1, 6), np.int64))
+        join.read_recovered(tmp_path, np.ones((1, 6), np.int64))

@@ -27,12 +27,12 @@ def neurites():
 
 def test_halves_of_one_recover_each_other():
     found, _ = score(*neurites(), (1, 2))
-    assert found.row()[0] > 0.8 and found.iou > 0.8
+    assert min(found.row()) > 0.8
 
 
 def test_neighbours_recover_themselves_alone_and_cost_half():
     found, moves = score(*neurites(), (1, 3))
-    assert found.b_from_a == 0 and found.row()[0] == 0 and found.a_from_a > 0.4
+    assert found.b_from_a == 0 and found.a_from_a > 0.4
     _, both = score(*neurites(), (1, 2))
     assert 0 < moves < both
 
@@ -67,7 +67,7 @@ def test_a_fragment_without_room_scores_nothing():
     labels[labels == 2] = 0
     labels[0, 0, 0] = 2  # in the corner, where no field of view fits
     found, _ = score(image, labels, (2, 1))
-    assert found.row() == [0] * 6
+    assert found.row() == [0] * 5
 
 
 def test_window_stays_in_the_volume():

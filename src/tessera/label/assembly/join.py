@@ -31,38 +31,40 @@ from tessera.volume.subvolume import load_arrays, save_arrays
 _LEAD = 0.2  # of a fragment's best partner over its next: any from 0.1 to 0.5 does as well
 
 
-def read_scores(folder: Path, contacts: np.ndarray) -> np.ndarray:
-    """Read the scores of all contacts: float (contact, 6).
+def read_recovered(folder: Path, contacts: np.ndarray) -> np.ndarray:
+    """Read what fills recovered of all contacts: float (contact, 5).
 
-    The first score of a pair is the least of the four shares that follow: of a and b that the fill
-    from a recovered, and the fill from b. The last is the fills' intersection over union.
+    Shares of a and b that the fill from a recovered, the same of the fill from b, and the fills'
+    intersection over union.
 
     Args:
         folder: of ``tessera predict fill refill``.
-        contacts: int64 (contact, 6), what it was to score.
+        contacts: int64 (contact, 6), what it was to fill.
 
     Raises:
-        TesseraError: if it holds none, or those of other contacts.
+        TesseraError: if it holds nothing, or what is of other contacts.
     """
     pairs = [np.zeros((0, 2), np.int64)]
-    scores = [np.zeros((0, 6))]
+    recovered = [np.zeros((0, 5))]
     left = len(contacts)
-    # What was scored of more contacts than there are now stands behind, and is not read.
+    # What was filled of more contacts than there are now stands behind, and is not read.
     for file in sorted((folder / "units").glob("*.npz")):
         if left <= 0:
             break
-        some, found = load_arrays(file, "pairs", "scores")
+        some, found = load_arrays(file, "pairs", "recovered")
         pairs.append(some[:, :2])
-        scores.append(found)
+        recovered.append(found)
         left -= len(some)
     if not np.array_equal(np.concatenate(pairs), contacts[:, :2]):
         raise TesseraError(
-            f"{folder}: holds no scores of these contacts; run 'tessera predict fill refill'"
+            f"{folder}: was not filled for these contacts; run 'tessera predict fill refill'"
         )
-    return np.concatenate(scores)
+    return np.concatenate(recovered)
 
 
-def evidence(pairs: np.ndarray, scores: np.ndarray, voxels: np.ndarray, largest: int) -> np.ndarray:
+def evidence(
+    pairs: np.ndarray, recovered: np.ndarray, voxels: np.ndarray, largest: int
+) -> np.ndarray:
     """Weigh what fills recovered: how sure it is that two fragments are one. In doubt they are two.
 
     1. A fill often passes a thin place in one direction alone, so the better of the two counts, and
@@ -75,7 +77,7 @@ def evidence(pairs: np.ndarray, scores: np.ndarray, voxels: np.ndarray, largest:
 
     Args:
         pairs: int64 (pair, 2), ids.
-        scores: float (pair, 6), see :func:`read_scores`.
+        recovered: float (pair, 5), see :func:`read_recovered`.
         voxels: int64, of fragments 1, 2, ...
         largest: voxels.
 
@@ -84,7 +86,7 @@ def evidence(pairs: np.ndarray, scores: np.ndarray, voxels: np.ndarray, largest:
     """
     sizes = voxels[pairs - 1]
     smaller = np.where(sizes[:, 0] < sizes[:, 1], pairs[:, 0], pairs[:, 1])
-    best = np.maximum(scores[:, 1:3].min(axis=1), scores[:, 3:5].min(axis=1))
+    best = np.maximum(recovered[:, 0:2].min(axis=1), recovered[:, 2:4].min(axis=1))
     order = np.lexsort((-best, smaller))
     ranked, whose = best[order], smaller[order]
     again = np.append(whose[1:] == whose[:-1], False)  # the next one is this fragment's, too
@@ -136,9 +138,9 @@ def create(
     # Fragments are numbered in the order of their first voxels, so the number stands for it.
     objects[:, fragments.FIRST] = np.arange(len(voxels))
     (contacts,) = load_arrays(fragments_folder / "contacts.npz", "contacts")
-    scores = read_scores(scores_folder, contacts)
-    scores[:, 0] = evidence(contacts[:, :2], scores, voxels, settings.max_voxels)
-    root = join(len(voxels), contacts[:, :2], scores[:, 0], settings.recovered)
+    recovered = read_recovered(scores_folder, contacts)
+    scores = evidence(contacts[:, :2], recovered, voxels, settings.max_voxels)
+    root = join(len(voxels), contacts[:, :2], scores, settings.recovered)
     table, kept = number(objects, root, int(root.max(initial=-1)) + 1, 1)
 
     digest = json.loads((fragments_folder / "labels.json").read_text())["digest"]

@@ -8,7 +8,8 @@ alone (Januszewski 2018, doi:10.1038/s41592-018-0049-4, "agglomeration").
    time, elsewhere in the window, is not reached from here by anybody.
 2. The smaller piece is filled first. If that recovers next to nothing of the other, the pair has
    been found to be two, and the larger piece, whose fill costs the most moves, is not asked.
-3. Scores of all pairs are kept; a threshold is chosen later, by who joins them.
+3. What was recovered of all pairs is kept; it is weighed, and a threshold chosen, later, by who
+   joins them.
 """
 
 from __future__ import annotations
@@ -51,9 +52,8 @@ class Recovery:
     iou: float = 0.0
 
     def row(self) -> list[float]:
-        """Return the five numbers, and before them the score: the least of the four shares."""
-        shares = [self.a_from_a, self.b_from_a, self.a_from_b, self.b_from_b]
-        return [min(shares), *shares, self.iou]
+        """Return the five numbers."""
+        return [self.a_from_a, self.b_from_a, self.a_from_b, self.b_from_b, self.iou]
 
 
 class Contact(NamedTuple):
@@ -161,7 +161,7 @@ def _deepest(mask: np.ndarray, fov: tuple[int, int, int]) -> Position | None:
 
 
 def unit_file(folder: Path, number: int) -> Path:
-    """Where the scores of a unit of pairs lie."""
+    """Where lies what was recovered of a unit of pairs."""
     return folder / "units" / f"{number:06d}.npz"
 
 
@@ -219,16 +219,17 @@ def run(
             for contact, one in zip(data, found, strict=True)
         ]
         drive(fills, mover, at_once)
-        return np.array([one.row() for one in found]).reshape(-1, 6)
+        return np.array([one.row() for one in found]).reshape(-1, 5)
 
-    def write(block: Block, scores: np.ndarray) -> dict[str, Any]:
-        save_arrays(unit_file(folder, block.index.z), pairs=rows_of(block)[:, :3], scores=scores)
-        return {"pairs": len(scores)}
+    def write(block: Block, recovered: np.ndarray) -> dict[str, Any]:
+        file = unit_file(folder, block.index.z)
+        save_arrays(file, pairs=rows_of(block)[:, :3], recovered=recovered)
+        return {"pairs": len(recovered)}
 
     def files(block: Block) -> list[Path]:
         return [unit_file(folder, block.index.z)]
 
-    key = make_key(fill=store.key, contacts=file_hash(contacts_path), window=window)
+    key = make_key(refill=2, fill=store.key, contacts=file_hash(contacts_path), window=window)
     task = Task(read, compute, write, files, "refill, units of pairs")
     record = folder / "records" / f"{batch:04d}.json"
     return run_batch(task, [units[n] for n in units.batch(batch, of)], record, key, comm)
