@@ -14,6 +14,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,11 +85,17 @@ def outside(net: FFN, device: Device, moves: int) -> float:
     return 1 - mover.seconds / (time.perf_counter() - began)
 
 
+RESULTS = Path(__file__).resolve().parent / "results/ffn.json"
+
+
+def kept() -> dict[str, Any]:
+    """Return what stands in ``results/ffn.json``."""
+    return dict(json.loads(RESULTS.read_text())) if RESULTS.exists() else {}
+
+
 def keep(**parts: object) -> None:
-    """Put parts into ``results/ffn.json``, beside what stands there."""
-    path = Path(__file__).resolve().parent / "results/ffn.json"
-    found = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps(found | parts, indent=1) + "\n")
+    """Put parts there, beside what stands there."""
+    RESULTS.write_text(json.dumps(kept() | parts, indent=1) + "\n")
 
 
 def main() -> None:

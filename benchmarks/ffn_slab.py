@@ -1,7 +1,7 @@
 """The FIB-25 slab filled by the published network, against its truth, beside the published result.
 
     python benchmarks/ffn_slab.py [--slab FILE] [--one DIR] [--pieces DIR] [--consensus DIR]
-                                  [--pieces-at Z Y X] [--consensus-at Z Y X]
+                                  [--pieces-at Z Y X] [--consensus-at Z Y X] [--picture PNG]
 
 Each DIR is a specimen's results of `examples/fib25.yaml`: with `subvolume: [128, 256, 256]`, so
 that the slab is filled in one piece; as it stands; and with `orders: [forward, reverse]`. The
@@ -15,7 +15,9 @@ scored on the slab, or part, less a margin at each face:
 - ``pieces``: assembled objects, beside those of the one piece in the same voxels; ``faces`` counts
   the objects whose two sides at a face hold more than 80 % of each other, and those left apart.
 
-Prints them and writes ``benchmarks/results/ffn_slab.json``.
+Prints them and writes ``benchmarks/results/ffn_slab.json``. ``--picture`` draws the middle plane:
+image, truth, filled, agglomerated, published. An object has the colour of the true one that most of
+it lies in, and a white edge: a split is an edge within one colour, a merge one colour over two.
 """
 
 from __future__ import annotations
@@ -29,6 +31,10 @@ from typing import Any
 import h5py
 import numpy as np
 from common import keep
+from PIL import Image
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from skimage.segmentation import find_boundaries
 
 from tessera.config import Assembly
 from tessera.evaluate.segmentation import count_overlaps, scores, threshold_curve
@@ -145,6 +151,42 @@ def faces(part: Part) -> dict[str, int]:
     return found
 
 
+def joined(part: Part) -> np.ndarray:
+    """Labels of the interior, agglomerated at the default threshold."""
+    pairs, found = part.contacts()
+    a, b = pairs[found >= THRESHOLDS[DEFAULT]].T
+    count = int(part.labels.max()) + 1
+    graph = coo_array((np.ones(len(a), bool), (a, b)), shape=(count, count))
+    groups = connected_components(graph, directed=False)[1]
+    return np.where(part.scored > 0, groups[part.scored] + 1, 0)
+
+
+def coloured(labels: np.ndarray, truth: np.ndarray, plane: int) -> np.ndarray:
+    """A plane (y, x, 3) of labels, in the colours of the true objects that they lie in."""
+    shades = np.random.default_rng(3).integers(60, 236, (int(truth.max()) + 1, 3))
+    shades[0] = 0
+    overlaps = np.zeros((int(labels.max()) + 1, len(shades)), np.int64)
+    np.add.at(overlaps, (labels.ravel(), truth.ravel()), 1)
+    overlaps[:, 0] = 0  # what lies in no true object is black
+    out = shades[overlaps.argmax(1)][labels[plane]]
+    out[labels[plane] == 0] = 0
+    out[find_boundaries(labels[plane], mode="inner")] = 255
+    return out.astype(np.uint8)
+
+
+def draw(path: Path, image: np.ndarray, truth: np.ndarray, segmentations: list[np.ndarray]) -> None:
+    """Write the middle plane of an image, of the truth and of segmentations side by side."""
+    plane = len(truth) // 2
+    _, truth = np.unique(truth, return_inverse=True)  # small numbers; 0 stays first
+    truth = truth.reshape(image.shape)
+    parts = [np.repeat(image[plane, ..., None], 3, -1)]
+    parts += [coloured(one, truth, plane) for one in [truth, *segmentations]]
+    gap = np.full((image.shape[1], 4, 3), 255, np.uint8)
+    row = [strip for part in parts for strip in (part, gap)][:-1]
+    whole = Image.fromarray(np.concatenate(row, axis=1))
+    whole.resize((2 * whole.width, 2 * whole.height), Image.Resampling.NEAREST).save(path)
+
+
 def fill_cost(root: Path) -> dict[str, float]:
     """Sum moves and seconds over a fill's subvolumes."""
     entries = {}
@@ -168,12 +210,14 @@ def main() -> None:
     parser.add_argument("--pieces-at", type=int, nargs=3, default=(0, 0, 0), metavar="VOX")
     parser.add_argument("--consensus-at", type=int, nargs=3, default=(0, 0, 0), metavar="VOX")
     parser.add_argument("--margin", type=int, default=24, help="voxels at each face")
+    parser.add_argument("--picture", type=Path, help="PNG of the middle plane")
     args = parser.parse_args()
     if not (args.one / LABEL / "fragments/labels.json").exists():
         sys.exit(f"{args.one}: holds no labels of the slab in one piece; run the workflow for it")
     one = Part(args.one, (0, 0, 0), args.margin)
     with h5py.File(args.slab) as file:
         truth, reference = (file[f"labels/{n}"][:] for n in ("neuron_ids", "ffn_reference"))
+        image = file["raw"][one.place.slices]
 
     def rows(**labels: np.ndarray) -> dict[str, Any]:
         """Score several segmentations of the voxels that the last part takes."""
@@ -188,6 +232,10 @@ def main() -> None:
     }
     if (args.one / FILL / "refill").exists():
         found["agglomeration"] = agglomeration(one, truth[box.slices], reference[box.slices])
+        if args.picture:
+            published = np.unique(reference[box.slices], return_inverse=True)[1]
+            ours = [one.scored, joined(one), published.reshape(image.shape)]
+            draw(args.picture, image, truth[box.slices], ours)
     for name in ("pieces", "consensus"):
         if not (getattr(args, name) / LABEL / "fragments/labels.json").exists():
             continue
