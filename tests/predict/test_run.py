@@ -20,7 +20,8 @@ from tessera.predict.run import Predictor
 from tessera.predict.seams import seam_score
 from tessera.predict.shape import compute_block
 from tessera.volume.box import Box, Grid, Triple
-from tessera.volume.store import Layout, create_volume, mirror, open_volume
+from tessera.volume.mirror import mirror
+from tessera.volume.store import Layout, create_volume, open_volume
 
 Store = Callable[[np.ndarray], Path]
 SHAPE = (24, 33, 40)

@@ -27,8 +27,9 @@ from tessera.mosaic.register import Place, solve_tiles
 from tessera.mosaic.tile import Tile, to_vector
 from tessera.volume.box import Block, Box, Grid, Triple
 from tessera.volume.engine import Task, run_batch
+from tessera.volume.mirror import mirror
 from tessera.volume.record import make_key
-from tessera.volume.store import mirror, write_errors
+from tessera.volume.store import write_errors
 
 _LEAST = 1e-4  # transmission below which a pixel is taken as opaque
 _SLAB = (32, 64)  # angles and rows that are stitched at once

@@ -10,6 +10,7 @@ fp32 on a CPU convolutions are by minimal filtering (see :mod:`tessera.predict.f
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from tessera.nets.bundle import Bundle, load
 from tessera.nets.norm import fold
 from tessera.predict.halve import Halving
 from tessera.predict.plan import Plan
+from tessera.predict.planes import by_planes, most_probable, probabilities_as_bytes
 from tessera.predict.trim import Spans, Trimmed, Untrimmable
 from tessera.volume.box import Block, Box
 from tessera.volume.engine import Task, run_batch
@@ -38,12 +40,18 @@ class Predictor:
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         augment: average over the eight reflections.
         local_rank: which GPU of the node, where there is one.
+        kept: what is made of probabilities (sample, class, z, y, x), voxel by voxel.
     """
 
     def __init__(
-        self, bundle: Bundle, precision: str = "auto", augment: bool = False, local_rank: int = 0
+        self,
+        bundle: Bundle,
+        precision: str = "auto",
+        augment: bool = False,
+        local_rank: int = 0,
+        kept: Callable[[torch.Tensor], torch.Tensor] = torch.Tensor.float,
     ) -> None:
-        self.bundle = bundle
+        self.bundle, self._kept = bundle, kept
         self.device = choose(precision, local_rank)
         self.net = fold(bundle.net).to(self.device.device)
         plain = not self.device.is_gpu and self.device.precision == "fp32"
@@ -54,7 +62,7 @@ class Predictor:
         )
 
     def __call__(self, voxels: np.ndarray, wanted: Spans | None = None) -> np.ndarray:
-        """Return probabilities (class, z, y, x), float32, of raw voxels (z, y, x).
+        """Return what is kept of the probabilities (class, z, y, x) of raw voxels (z, y, x).
 
         Args:
             voxels: a read box.
@@ -64,18 +72,26 @@ class Predictor:
         part: Spans = wanted or tuple((0, n) for n in voxels.shape)  # type: ignore[assignment]
         raw = torch.from_numpy(np.ascontiguousarray(voxels)).to(self.device.device)
         with torch.inference_mode(), self.device.autocast():
-            image = self.bundle.normalise(raw)[None, None]
+            image = by_planes(self.bundle.normalise, raw)[None, None]
             image = image.contiguous(memory_format=torch.channels_last_3d)
-            total: Any = None
-            for turn in self._turns:
-                turned = torch.flip(image, turn) if turn else image
-                logits = self._logits(turned, _mirrored(part, turn, voxels.shape))
-                made = self.bundle.probabilities(logits)
-                made = torch.flip(made, turn) if turn else made
-                total = made if total is None else total + made
-            if len(self._turns) > 1:
-                total = total / len(self._turns)
-            return np.asarray(total[0].float().cpu().numpy())
+            made = self._kept_of(image, part)
+            return np.asarray(made[0].cpu().numpy())
+
+    def _kept_of(self, image: torch.Tensor, part: Spans) -> torch.Tensor:
+        def kept(logits: torch.Tensor) -> torch.Tensor:
+            return self._kept(self.bundle.probabilities(logits))
+
+        if len(self._turns) == 1:
+            return by_planes(kept, self._logits(image, part))
+        total: Any = None
+        for turn in self._turns:
+            logits = self._logits(
+                torch.flip(image, turn), _mirrored(part, turn, tuple(image.shape[2:]))
+            )
+            made = torch.flip(by_planes(self.bundle.probabilities, logits), turn)
+            total = made if total is None else total.add_(made)
+        mean: torch.Tensor = total.div_(len(self._turns))
+        return by_planes(self._kept, mean)
 
     def _logits(self, image: torch.Tensor, wanted: Spans) -> torch.Tensor:
         if self._trimmed is not None and self._trimmed.sees(image.shape[2:], wanted):
@@ -115,22 +131,26 @@ def run(plan: Plan, batch: int, of: int, comm: Any | None = None, threads: int =
     blocks = plan.blocks(batch, of)
     volume, store = open_volume(plan.volume), open_volume(plan.folder / plan.path)
     predictor = Predictor(
-        load(plan.model), plan.settings.precision, plan.settings.augment, rank_of(comm)
-    )
+        load(plan.model), plan.settings.precision, plan.settings.augment, rank_of(comm),
+        kept=probabilities_as_bytes if store.has_channels else most_probable,
+    )  # fmt: skip
     mask = Mask(plan.settings.mask, volume) if plan.settings.mask else None
 
-    probabilities_of = Halving(predictor, plan.align)
+    kept_of = Halving(predictor, plan.align)
 
     def compute(block: Block, voxels: np.ndarray | None) -> np.ndarray:
         if voxels is None:
             return np.zeros(_result_shape(store, block.write), np.uint8)
-        probabilities = probabilities_of(voxels, _wanted(block))
-        if not store.has_channels:
-            return probabilities.argmax(axis=0).astype(np.uint8)
-        return _quantised(probabilities)
+        made = kept_of(voxels, _wanted(block))
+        return made if store.has_channels else made[0]
+
+    def read(block: Block) -> np.ndarray | None:
+        if mask and mask.outside(block.write):
+            return None
+        return volume.read(block.read, threads=threads)
 
     task = Task(
-        read=lambda block: None if mask and mask.outside(block.write) else volume.read(block.read),
+        read=read,
         compute=compute,
         write=lambda block, voxels: store.write(block.write, voxels, threads),
         files=lambda block: store.shard_files(block.write),
@@ -144,12 +164,6 @@ def _wanted(block: Block) -> Spans:
     """The write box within the read box."""
     z, y, x = ((s.start, s.stop) for s in block.write.inside(block.read))
     return z, y, x
-
-
-def _quantised(probabilities: np.ndarray) -> np.ndarray:
-    """Probabilities in steps of 1/255, rounded in place: they are as large as all else."""
-    steps = torch.from_numpy(probabilities).mul_(255).round_()
-    return np.asarray(steps.to(torch.uint8).numpy())
 
 
 def _result_shape(store: Volume, box: Box) -> tuple[int, ...]:

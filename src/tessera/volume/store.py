@@ -28,6 +28,7 @@ from tessera.errors import TesseraError
 from tessera.volume import metadata
 from tessera.volume.box import Box, Triple
 from tessera.volume.metadata import ArrayInfo
+from tessera.volume.mirror import fill_edges, mirror, mirrors_itself
 from tessera.volume.shard import (
     ZSTD_LEVEL,
     DamagedShard,
@@ -131,7 +132,7 @@ class Volume:
         """
         return self.dtype.kind == "f" or self.provenance.get("empty") == 0
 
-    def read(self, box: Box, channel: int | None = None) -> np.ndarray:
+    def read(self, box: Box, channel: int | None = None, threads: int = 1) -> np.ndarray:
         """Return the voxels of ``box``; beyond the volume's edge it mirrors.
 
         The mirror is that of the volume, without repeating the edge voxel, so what a block sees
@@ -140,35 +141,51 @@ class Volume:
         Args:
             box: what to read.
             channel: read this channel alone (each has its own chunks); None reads all.
+            threads: that read and unpack shards.
 
         Returns:
             array of ``box.shape`` (z, y, x), channels first where there are any and all are read.
         """
-        if Box.whole(self.shape).contains(box):
-            data = self._load(box, channel)
-            return data if channel is None else data[0]
-        wanted = [
-            mirror(np.arange(a, b), n)
-            for a, b, n in zip(box.start, box.stop, self.shape, strict=True)
-        ]
-        inner = Box.of(tuple(int(i.min()) for i in wanted), tuple(int(i.max()) + 1 for i in wanted))
-        data = self._load(inner, channel)
-        for axis in (-1, -2, -3):  # x first, while it is small: there voxels are moved one by one
-            data = np.take(data, wanted[axis] - inner.start[axis], axis=axis)
-        return data if channel is None else data[0]
-
-    def _load(self, box: Box, channel: int | None) -> np.ndarray:
-        """Voxels of a box inside the volume, with the channel axis if there is one."""
         lead: Slices = ()
         if self.has_channels:
             every = slice(0, self._info.shape[0])
             lead = (every if channel is None else slice(channel, channel + 1),)
-        if self._foreign is not None:
-            return np.asarray(self._foreign[(*lead, *box.slices)])
-        out = np.empty((*(s.stop - s.start for s in lead), *box.shape), self.dtype)
-        if box.empty:
+
+        def load(part: Box, room: Box) -> np.ndarray:
+            """Voxels of a part inside the volume, where it lies in a larger box."""
+            out = np.empty((*(s.stop - s.start for s in lead), *room.shape), self.dtype)
+            self._load(part, lead, out[(..., *part.inside(room))], threads)
             return out
-        for file, part in zip(self.shard_files(box), self._shards(box), strict=True):
+
+        inside = box.intersect(Box.whole(self.shape))
+        if Box.whole(self.shape).contains(box):
+            data = load(box, box)
+        elif mirrors_itself(box, inside):
+            data = load(inside, box)
+            fill_edges(data, inside.inside(box))
+        else:
+            wanted = [
+                mirror(np.arange(a, b), n)
+                for a, b, n in zip(box.start, box.stop, self.shape, strict=True)
+            ]
+            inner = Box.of(
+                tuple(int(i.min()) for i in wanted), tuple(int(i.max()) + 1 for i in wanted)
+            )
+            data = load(inner, inner)
+            for axis in (-1, -2, -3):  # x first, while it is small: voxels are moved one by one
+                data = np.take(data, wanted[axis] - inner.start[axis], axis=axis)
+        return data if channel is None else data[0]
+
+    def _load(self, box: Box, lead: Slices, out: np.ndarray, threads: int) -> None:
+        """Put the voxels of a box inside the volume, and channels ``lead``, into ``out``."""
+        if box.empty:
+            return
+        if self._foreign is not None:
+            out[...] = self._foreign[(*lead, *box.slices)]
+            return
+
+        def read_one(shard: tuple[Path, Box]) -> None:
+            file, part = shard
             start = tuple(a // s * s for a, s in zip(part.start, self.shard, strict=True))
             within = (*lead, *part.shift(tuple(-a for a in start)).slices)
             target = out[(..., *part.inside(box))]
@@ -180,7 +197,8 @@ class Volume:
                 target[...] = 0
             except DamagedShard as error:
                 raise TesseraError(f"{file}: is damaged, {error}; {_REMEDY}") from None
-        return out
+
+        share(read_one, list(zip(self.shard_files(box), self._shards(box), strict=True)), threads)
 
     def write(self, box: Box, data: np.ndarray, threads: int = 1) -> None:
         """Write the voxels of ``box``, which must be whole shards.
@@ -232,15 +250,6 @@ class Volume:
             head = head / "0"
         z_range, y_range, x_range = ranges
         return [head / str(z) / str(y) / str(x) for z in z_range for y in y_range for x in x_range]
-
-
-def mirror(index: np.ndarray, size: int) -> np.ndarray:
-    """Reflect indices into ``0 .. size - 1`` without repeating the edge: -1 becomes 1."""
-    if size == 1:
-        return np.zeros_like(index)
-    period = 2 * (size - 1)
-    index = np.abs(index) % period
-    return np.minimum(index, period - index)
 
 
 def create_volume(
