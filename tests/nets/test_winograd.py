@@ -58,15 +58,27 @@ def test_wide_maps_and_many_channels():
     torch.testing.assert_close(made, functional.conv3d(x, weight, padding=1), atol=CLOSE, rtol=0)
 
 
-def test_several_maps_are_joined_and_added_to():
-    a, b = random(2, 8, 7, 8, 9, seed=1), random(2, 24, 7, 8, 9, seed=2)
+@pytest.mark.parametrize(("slope", "slope_of_sum"), [(1.0, 0.0), (0.25, 1.0), (0.0, 0.5)])
+def test_several_maps_are_joined_and_a_part_of_a_map_is_added(slope, slope_of_sum):
+    a, b = random(2, 8, 7, 8, 40, seed=1), random(2, 24, 7, 8, 40, seed=2)
     weight = random(16, 32, 3, 3, 3, seed=3) / 30
-    there = random(2, 16, 7, 8, 9, seed=4)
-    out = last(there).contiguous()
-    made = convolve([last(a), last(b)], transform(weight), out=out, slope=0)
-    assert made is out
-    wanted = torch.relu(there + functional.conv3d(torch.cat([a, b], 1), weight, padding=1))
+    there = random(2, 16, 9, 11, 42, seed=4)[:, :, 1:-1, 3:, :-2]
+    made = convolve(
+        [last(a), last(b)], transform(weight), slope=slope, beside=last(there),
+        slope_of_sum=slope_of_sum,
+    )  # fmt: skip
+    convolved = functional.conv3d(torch.cat([a, b], 1), weight, padding=1)
+    wanted = functional.leaky_relu(functional.leaky_relu(convolved, slope) + there, slope_of_sum)
     torch.testing.assert_close(first(made), wanted, atol=CLOSE, rtol=0)
+
+
+def test_a_sum_may_go_where_it_came_from():
+    a, there = random(1, 8, 7, 8, 9, seed=1), random(1, 16, 7, 8, 9, seed=4)
+    weight = random(16, 8, 3, 3, 3, seed=3) / 15
+    out = last(there).contiguous()
+    assert convolve(last(a), transform(weight), beside=out, out=out) is out
+    wanted = there + functional.conv3d(a, weight, padding=1)
+    torch.testing.assert_close(first(out), wanted, atol=CLOSE, rtol=0)
 
 
 def test_a_part_of_a_map_is_not_copied_wrongly():

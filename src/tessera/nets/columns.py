@@ -100,9 +100,16 @@ def _convolve(
                 for i in range(size[2]):
                     for c in range(channels):
                         column = columns[tap]
-                        begin, step = i * channels + c, stride[2] * channels
-                        for x in range(width):
-                            column[x] = row[begin + x * step]
+                        values, step = row[i * channels + c :], stride[2] * channels
+                        if step == 1:  # steps that the compiler knows make vectors
+                            for x in range(width):
+                                column[x] = values[x]
+                        elif step == 2:
+                            for x in range(width):
+                                column[x] = values[2 * x]
+                        else:
+                            for x in range(width):
+                                column[x] = values[x * step]
                         tap += 1
         vectors.multiply(
             columns.ctypes.data, 4, 4 * places, kernel, width, products.ctypes.data, outputs

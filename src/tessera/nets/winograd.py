@@ -74,6 +74,8 @@ def convolve(
     pad: int = 1,
     relu_in: bool = False,
     slope: float = 1.0,
+    beside: Tensor | None = None,
+    slope_of_sum: float = 1.0,
     out: Tensor | None = None,
 ) -> Tensor:
     """Convolve maps (sample, z, y, x, channels), float32.
@@ -86,8 +88,10 @@ def convolve(
         threads: that share the patches.
         pad: 1 keeps the size, as zeros stand around the map; 0 returns two voxels fewer.
         relu_in: of the maps, before all else.
-        slope: of negative results, last of all: 0 is a ReLU, 1 nothing.
-        out: a contiguous map to which the result is added before ``slope``, in place.
+        slope: of negative results: 0 is a ReLU, 1 nothing.
+        beside: a map that is then added, or None.
+        slope_of_sum: of negative sums with it, last of all.
+        out: where the result goes, contiguous; may be ``beside`` itself.
 
     Returns:
         (sample, z, y, x, outputs), contiguous; ``out`` if it was given.
@@ -97,10 +101,11 @@ def convolve(
     size = (voxels[0], voxels[1], voxels[2])
     made = (samples, *(n + 2 * pad - 2 for n in size), kernel.outputs)
     assert sum(m.shape[4] for m in maps) == kernel.inputs
-    add = out is not None
     if out is None:
         out = empty(made)
     assert tuple(out.shape) == made and out.is_contiguous()
+    added, steps = _line(beside)
+    assert beside is None or tuple(beside.shape) == made
     sources = np.array(
         [
             (m.data_ptr(), 4 * m.stride(1), 4 * m.stride(2), m.shape[4], 4 * m.stride(0))
@@ -116,8 +121,8 @@ def convolve(
     def work(span: tuple[int, int]) -> None:
         scratch = _scratch(rows, across, kernel.inputs, kernel.outputs)
         code.convolve(
-            sources, size, pad, kernel.values, wide, target, relu_in, slope, add, span,
-            (rows, across), *scratch,
+            sources, size, pad, kernel.values, wide, target, relu_in, slope, added, steps,
+            slope_of_sum, span, (rows, across), *scratch,
         )  # fmt: skip
 
     share_rows(work, count, threads)
@@ -137,6 +142,16 @@ def _rows(given: Tensor) -> Tensor:
     channels = given.shape[4]
     plain = given.dtype == torch.float32 and given.stride(4) == 1 and given.stride(3) == channels
     return given if plain else given.float().contiguous()
+
+
+def _line(beside: Tensor | None) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """All values from a map's first to its last, and how far samples, planes and rows are apart."""
+    if beside is None:
+        return np.empty(0, np.float32), (0, 0, 0)
+    rows = _rows(beside.detach())
+    sample, plane, row = rows.stride()[:3]
+    last = sum((n - 1) * step for n, step in zip(rows.shape, rows.stride(), strict=True))
+    return rows.as_strided((last + 1,), (1,)).numpy(), (sample, plane, row)
 
 
 def _patches(made: tuple[int, ...], kernel: Kernel, threads: int) -> tuple[int, int, int]:

@@ -128,7 +128,9 @@ def convolve(
     out: np.ndarray,
     relu_in: bool,
     slope: float,
-    add: bool,
+    beside: np.ndarray,
+    steps: tuple[int, int, int],
+    slope_of_sum: float,
     span: tuple[int, int],
     patch: tuple[int, int],
     values: np.ndarray,
@@ -149,7 +151,9 @@ def convolve(
         out: (sample, z, y, x channels).
         relu_in: of what is taken.
         slope: of negative results; 0 is a ReLU, 1 nothing.
-        add: to what is in ``out``, before ``slope``.
+        beside: values that are then added, all that lie between the first and the last; or none.
+        steps: values between their samples, planes and rows.
+        slope_of_sum: of negative sums with them.
         span: first patch, and the one after the last.
         patch: rows of tiles, tiles along x.
         values, products, planes, lines, nothing: scratch, the last all zero.
@@ -164,7 +168,8 @@ def convolve(
     )
     groups, parts = (tiles_z * tiles_y + rows - 1) // rows, (tiles_x + across - 1) // across
     source = np.empty(4, np.int64)
-    zero, below, bend = np.float32(0), np.float32(slope), slope != 1
+    zero, below, add = np.float32(0), np.float32(slope), beside.shape[0] > 0
+    below_sum = np.float32(slope_of_sum)
     for number in range(span[0], span[1]):
         sample, rest = number // (groups * parts), number % (groups * parts)
         group, part = rest // parts, rest % parts
@@ -202,14 +207,16 @@ def convolve(
                     made = flat[begin : begin + length]
                     target = out[sample, z + k, y + j, x * outputs : x * outputs + length]
                     if add:
+                        first_beside = sample * steps[0] + (z + k) * steps[1] + (y + j) * steps[2]
+                        first_beside += x * outputs
+                        added = beside[first_beside : first_beside + length]
                         for i in range(length):
-                            target[i] += made[i] + bias[i]
+                            value = made[i] + bias[i]
+                            value = (below * value if value < zero else value) + added[i]
+                            target[i] = below_sum * value if value < zero else value
                     else:
                         for i in range(length):
-                            target[i] = made[i] + bias[i]
-                    if bend:
-                        for i in range(length):
-                            value = target[i]
+                            value = made[i] + bias[i]
                             target[i] = below * value if value < zero else value
 
 

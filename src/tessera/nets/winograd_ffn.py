@@ -47,7 +47,7 @@ class Winograd:
         x = winograd.convolve(x, kernel, bias, self._threads, relu_in=True)
         for (a, bias_a), (b, bias_b) in zip(rest[::2], rest[1::2], strict=True):
             y = winograd.convolve(x, a, bias_a, self._threads, relu_in=True)
-            winograd.convolve(y, b, bias_b, self._threads, relu_in=True, out=x)
+            winograd.convolve(y, b, bias_b, self._threads, relu_in=True, beside=x, out=x)
         out = np.empty(fields.shape[2:], np.float32)
         seed = fields[0, 1].contiguous().numpy()
         winograd_code.finish(x[0].numpy(), self._weight, self._bias, seed, out)

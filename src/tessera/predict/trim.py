@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from tessera.predict.filtered import Filtered, First, Last, rewrite
+from tessera.predict.filtered import SUMS, Few, Filtered, Raised, channels, rewrite
 
 Span = tuple[int, int]  # half-open interval of indices along one axis
 Spans = tuple[Span, Span, Span]
@@ -61,9 +61,9 @@ _POINTWISE = (
     operator.mul,
     operator.add,
     operator.truediv,
+    channels,
 )
 _OVER_CHANNELS = (torch.softmax, torch.log_softmax)
-_SUMS = (operator.add, operator.iadd, torch.add)
 
 
 class Untrimmable(Exception):
@@ -78,11 +78,13 @@ class _Layer:
         run: from the inputs, cropped to ``needs``, the output over ``gives``.
         needs: for an interval of the output along an axis, that of each input.
         gives: for the input's interval, the interval of what ``run`` returns.
+        adds: the last input is added to the output, so that it is needed where that is.
     """
 
     run: Run
     needs: Callable[[int, Span], Span]
     gives: Callable[[int, Span], Span]
+    adds: bool = False
 
 
 class Trimmed:
@@ -149,15 +151,16 @@ class Trimmed:
                 if any(a < 0 or b > n for (a, b), n in zip(needed[node], size, strict=True)):
                     raise Untrimmable(f"it needs voxels {needed[node]} of {tuple(size)}")
                 continue
-            ask = self._ask(node, needed[node])
-            for source in node.all_input_nodes:
+            for source, ask in zip(_sources(node), self._asks(node, needed[node]), strict=True):
                 needed[source] = _union(needed[source], ask) if source in needed else ask
         return needed
 
-    def _ask(self, node: fx.Node, spans: Spans) -> Spans:
-        needs = self._layers[node].needs
-        z, y, x = (needs(axis, span) for axis, span in enumerate(spans))
-        return z, y, x
+    def _asks(self, node: fx.Node, spans: Spans) -> list[Spans]:
+        """What each input must hold for a node's output over ``spans``."""
+        layer = self._layers[node]
+        z, y, x = (layer.needs(axis, span) for axis, span in enumerate(spans))
+        asks: list[Spans] = [(z, y, x)] * len(_sources(node))
+        return [*asks[:-1], spans] if layer.adds else asks
 
     @torch.inference_mode()
     def __call__(self, x: Tensor, wanted: Spans) -> Tensor:
@@ -173,8 +176,11 @@ class Trimmed:
                     x, ((0, x.shape[2]), (0, x.shape[3]), (0, x.shape[4])), needed[node]
                 )
                 continue
-            ask = self._ask(node, needed[node])
-            inputs = [_crop(values[s], needed[s], ask) for s in _sources(node)]
+            asks = self._asks(node, needed[node])
+            inputs = [
+                _crop(values[s], needed[s], ask)
+                for s, ask in zip(_sources(node), asks, strict=True)
+            ]
             for source in node.all_input_nodes:
                 left[source] -= 1
                 if not left[source]:
@@ -182,7 +188,7 @@ class Trimmed:
             layer = self._layers[node]
             out = layer.run(inputs)
             del inputs
-            gives = tuple(layer.gives(axis, span) for axis, span in enumerate(ask))
+            gives = tuple(layer.gives(axis, span) for axis, span in enumerate(asks[0]))
             values[node] = _crop(out, gives, needed[node])  # type: ignore[arg-type]
             del out
         raise AssertionError("a graph without an output")
@@ -230,7 +236,7 @@ def _layer(node: fx.Node, modules: dict[str, nn.Module]) -> _Layer:
         dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
         if dim == 1:
             return _Layer(lambda inputs: torch.cat(inputs, 1), _same, _same)
-    elif node.op == "call_function" and call in _SUMS and len(_sources(node)) == 2:
+    elif node.op == "call_function" and call in SUMS and len(_sources(node)) == 2:
         if not node.kwargs:
             return _Layer(lambda inputs: inputs[0] + inputs[1], _same, _same)
     elif node.op == "call_function" and _sources(node) == [node.args[0]]:  # the rest are numbers
@@ -242,12 +248,12 @@ def _layer(node: fx.Node, modules: dict[str, nn.Module]) -> _Layer:
 def _of_module(module: nn.Module) -> _Layer:
     if isinstance(module, Filtered):
         needs, gives = _window((3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1))
-        return _Layer(lambda inputs: module(*inputs), needs, gives)
-    if isinstance(module, First):
+        return _Layer(lambda inputs: module(*inputs), needs, gives, module.adds)
+    if isinstance(module, Few):
         pad = _triple(module.padding)
         needs, gives = _window(module.kernel_size, module.stride, pad, module.dilation)
         return _Layer(lambda inputs: module(inputs[0]), needs, gives)
-    if isinstance(module, Last):
+    if isinstance(module, Raised):
         return replace(_transposed(module.conv), run=lambda inputs: module(inputs[0]))
     if isinstance(module, nn.ConvTranspose3d):
         return _transposed(module)
