@@ -1,7 +1,7 @@
 """A whole `predict` job, Zarr to Zarr: against the bare network, and against MONAI.
 
-    python benchmarks/predict.py [--size 256] [--threads 2] [--no-peer] [--no-bare] [--no-memory]
-        [--models FOLDER]
+    python benchmarks/predict.py [--size 256] [--threads 2] [--turns 3] [--no-peer] [--no-bare]
+        [--no-memory] [--models FOLDER]
 
 1. The default network, a plain 3-level U-Net and MONAI's own U-Net, each trained for a minute on a
    specimen of blobs in noise: with fresh weights every other voxel is a tie between classes. The
@@ -11,7 +11,8 @@
    weights, volume and precision, Zarr to Zarr.
 3. Peak memory of the job on one volume and on one four times as large.
 
-Prints ratios, of wall and of CPU seconds, and writes benchmarks/results/predict.json.
+All take turns, as a machine's speed may change between two runs: a ratio is the median of those
+within a turn. Prints ratios, of wall and of CPU seconds; writes benchmarks/results/predict.json.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import argparse
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -127,7 +129,9 @@ def seconds(work: Callable[[], object]) -> np.ndarray:
     return np.array([time.perf_counter(), time.process_time()]) - began
 
 
-def measure(model_at: Path, size: int, threads: int, peer: bool, whole: bool) -> dict[str, Any]:
+def measure(
+    model_at: Path, size: int, threads: int, turns: int, peer: bool, whole: bool
+) -> dict[str, Any]:
     """Seconds of the job, of the bare network, of the bare network trimmed, and of MONAI."""
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as given:
@@ -146,6 +150,10 @@ def measure(model_at: Path, size: int, threads: int, peer: bool, whole: bool) ->
         def part(block: Block) -> Any:
             return tuple((s.start, s.stop) for s in block.write.inside(block.read))
 
+        def job() -> None:
+            shutil.rmtree(plan.folder / "records", ignore_errors=True)  # else all is done
+            run(plan, 0, 1, threads=threads)
+
         def bare() -> None:
             with torch.inference_mode():
                 for voxels in images:
@@ -157,17 +165,19 @@ def measure(model_at: Path, size: int, threads: int, peer: bool, whole: bool) ->
 
         images = [image(block) for block in blocks]
         trimmed(images[0], part(blocks[0]))  # what is done once is not counted
-        took = {
-            "job": seconds(lambda: run(plan, 0, 1, threads=threads)),
-            "bare_trimmed": seconds(bare_trimmed),
-        }
+        works: dict[str, Callable[[], object]] = {"job": job, "bare_trimmed": bare_trimmed}
         if whole:
-            took["bare"] = seconds(bare)
-        same = None
+            works["bare"] = bare
         if peer:
             from predict_peer import slide
 
-            took["monai"] = seconds(lambda: slide(model, plan.volume, folder / "monai.zarr"))
+            works["monai"] = lambda: slide(model, plan.volume, folder / "monai.zarr")
+        took = {name: np.empty((turns, 2)) for name in works}  # wall and CPU seconds
+        for turn in range(turns):
+            for name, work in works.items():
+                took[name][turn] = seconds(work)
+        same = None
+        if peer:
             ours, theirs = (
                 open_volume(p).read(Box.whole(volume.shape)).argmax(0)
                 for p in (plan.folder / plan.path, folder / "monai.zarr")
@@ -180,12 +190,13 @@ def measure(model_at: Path, size: int, threads: int, peer: bool, whole: bool) ->
         "blocks": len(blocks),
         "block": list(plan.grid.block),
         "halo": list(plan.grid.halo),
-        "mvoxel_per_s": {k: round(size**3 / v[0] / 1e6, 4) for k, v in took.items()},
-        "cpu_s": {k: round(v[1], 2) for k, v in took.items()},
+        "turns": turns,
+        "mvoxel_per_s": {k: (size**3 / v[:, 0] / 1e6).round(2).tolist() for k, v in took.items()},
+        "cpu_s": {k: v[:, 1].round(2).tolist() for k, v in took.items()},
     }
     for other, key in RATIOS.items():
         if other in took:
-            wall, cpu = (took[other] / took["job"]).round(3).tolist()
+            wall, cpu = np.median(took[other] / took["job"], axis=0).round(3).tolist()
             found |= {key: wall, f"{key}_cpu": cpu}
     if peer:
         found["same_classes"] = same
@@ -215,6 +226,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--no-peer", action="store_true")
     parser.add_argument("--no-bare", action="store_true", help="not torch over whole read boxes")
     parser.add_argument("--no-memory", action="store_true")
@@ -237,7 +249,9 @@ def main() -> None:
         for name in [args.only] if args.only else NETWORKS:
             if name != "monai" or peer:
                 model = bundle(name, models)
-                found[name] = measure(model, args.size, args.threads, peer, not args.no_bare)
+                found[name] = measure(
+                    model, args.size, args.threads, args.turns, peer, not args.no_bare
+                )
                 print(name, json.dumps(found[name]), flush=True)
         if not args.no_memory:
             found["memory"] = memory(bundle("default", models), args.threads)
