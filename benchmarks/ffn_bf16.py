@@ -7,7 +7,7 @@ fp32 arithmetic whose weights, inputs and results are rounded to bf16 gives what
 but for the order of sums; only its speed says nothing. A cube of the FIB-25 slab is filled in fp32
 and so rounded, from the same seeds, and both are scored against the truth, less a margin at each
 face, and against each other. First the logits of the published examples. Prints both and writes
-``benchmarks/results/ffn_bf16.json``. Two quiet cores take 15 minutes.
+``benchmarks/results/ffn_bf16.json``. Two cores take half an hour.
 """
 
 from __future__ import annotations
