@@ -56,9 +56,7 @@ class Sums(nn.Module):
         x = torch.relu(self.b(x) + self.skip(x))
         x = self.skip(x) + self.c(x)
         x = self.bend(self.d(x) + self.e(x)) + x
-        both = torch.cat(
-            [self.stride(x), torch.relu(self.other(self.stride(x)))], 1
-        )  # a map of two
+        both = torch.cat([self.stride(x), torch.relu(self.other(self.stride(x)))], 1)
         both = self.up(self.less(x) + torch.cat([both, self.other(self.stride(x))], 1))
         both = self.a(both)
         return self.last((both + x) + torch.relu(both))

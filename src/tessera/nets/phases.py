@@ -129,9 +129,9 @@ def _convolve(
                 for part in range(parts):
                     if not used[at, part]:
                         continue
-                    vectors.multiply_onto(
-                        line.ctypes.data, 4 * channels, 4, kernel[at, part], width,
-                        total.ctypes.data + 4 * part * lanes, count,
+                    vectors.multiply(
+                        line.ctypes.data, 4 * channels, 4, kernel[at, part : part + 1], width,
+                        total.ctypes.data + 4 * part * lanes, count, True,
                     )  # fmt: skip
         for p in range(stride[0]):
             for q in range(stride[1]):

@@ -82,8 +82,8 @@ def _multiply(
     out: Any,
     inputs: Any,
     outputs: Any,
-    wide: Any,
     onto: Any,
+    wide: Any,
 ) -> Any:
     """Multiply (places, inputs) by (inputs, lanes) into a part of (places, outputs).
 
@@ -97,7 +97,7 @@ def _multiply(
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         products = Sums(builder)
-        a, step, next_input, w, m, count, wanted = args[:7]
+        a, step, next_input, w, m, count, wanted, onto = args[:8]
         zeros = ir.Constant(VECTOR, [0.0] * LANES)
         sums = [
             [cgutils.alloca_once_value(builder, zeros) for _ in range(width)] for _ in range(places)
@@ -116,13 +116,13 @@ def _multiply(
             line = builder.add(m, builder.mul(wanted, fixed(4 * p)))
             for o in range(width):
                 target = vector_at(builder, builder.add(line, fixed(4 * LANES * o)))
-                total = builder.load(sums[p][o])
-                if onto.literal_value:
-                    total = builder.fadd(total, builder.load(target, align=4))
-                builder.store(total, target, align=4)
+                with builder.if_then(builder.icmp_signed("!=", onto, fixed(0))):
+                    there = builder.load(target, align=4)
+                    builder.store(builder.fadd(builder.load(sums[p][o]), there), sums[p][o])
+                builder.store(builder.load(sums[p][o]), target, align=4)
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 7, wide, onto), code
+    return types.void(*[types.intp] * 8, wide), code
 
 
 @jit
@@ -134,12 +134,15 @@ def multiply(
     used: int,
     products: int,
     outputs: int,
+    onto: bool = False,
 ) -> None:
     """Multiply (place, inputs) by (part, inputs, lanes) to (place, outputs), ``used`` places.
 
-    Values and products are addresses, see ``_multiply``; both hold whole groups of places.
+    Values and products are addresses, see ``_multiply``; both hold whole groups of places. ``onto``
+    adds to the products that are there.
     """
     parts, inputs, lanes = kernel.shape
+    add = 1 if onto else 0
     for part in range(parts):
         weights = kernel.ctypes.data + 4 * part * inputs * lanes
         place = 0
@@ -147,40 +150,14 @@ def multiply(
             a = values + place * step
             m = products + 4 * (place * outputs + part * lanes)
             if lanes == 2 * LANES:
-                _multiply(a, step, next_input, weights, m, inputs, outputs, 2, 0)  # type: ignore[call-arg]
+                _multiply(a, step, next_input, weights, m, inputs, outputs, add, 2)  # type: ignore[call-arg]
                 place += 6
             elif lanes == 3 * LANES:
-                _multiply(a, step, next_input, weights, m, inputs, outputs, 3, 0)  # type: ignore[call-arg]
+                _multiply(a, step, next_input, weights, m, inputs, outputs, add, 3)  # type: ignore[call-arg]
                 place += 4
             else:
-                _multiply(a, step, next_input, weights, m, inputs, outputs, 1, 0)  # type: ignore[call-arg]
+                _multiply(a, step, next_input, weights, m, inputs, outputs, add, 1)  # type: ignore[call-arg]
                 place += 12
-
-
-@jit
-def multiply_onto(
-    values: int,
-    step: int,
-    next_input: int,
-    kernel: np.ndarray,
-    used: int,
-    sums: int,
-    outputs: int,
-) -> None:
-    """Add products of (place, inputs) and (inputs, lanes) to a part of sums (place, outputs).
-
-    As :func:`multiply`, of one part; lanes are one vector or two.
-    """
-    inputs, lanes = kernel.shape
-    weights, place = kernel.ctypes.data, 0
-    while place < used:
-        a, m = values + place * step, sums + 4 * place * outputs
-        if lanes == 2 * LANES:
-            _multiply(a, step, next_input, weights, m, inputs, outputs, 2, 1)  # type: ignore[call-arg]
-            place += 6
-        else:
-            _multiply(a, step, next_input, weights, m, inputs, outputs, 1, 1)  # type: ignore[call-arg]
-            place += 12
 
 
 def combination(matrix: np.ndarray, relu: bool = False) -> Any:
