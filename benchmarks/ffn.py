@@ -3,7 +3,8 @@
     python benchmarks/ffn.py [--weights fib25_weights.npz] [--threads 1] [--moves 6]
 
 The yardstick is the same network in eager fp32 with contiguous (NCDHW) tensors. bf16 is timed only
-where the processor multiplies bf16 itself; elsewhere it is emulated and tells nothing. Each variant
+where the processor multiplies bf16 itself; elsewhere it is emulated and tells nothing. ``taken`` is
+the precision that a fill takes here if it is told nothing. Each variant
 reports its largest difference from the yardstick's logits, and what share of a fill's time is spent
 outside of the network. Prints a table and writes ``speed`` in ``benchmarks/results/ffn.json``.
 """
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tessera.compute.device import Device, cpu_has_bf16
+from tessera.compute.device import Device, choose, cpu_has_bf16
 from tessera.compute.measure import cpu_seconds
 from tessera.config import Fill
 from tessera.nets.ffn import FFN, import_weights
@@ -125,28 +126,30 @@ def main() -> None:
             last(last_tensor)
 
     rows["fp32 eager channels_last_3d"] = (measure(channels_last, args.moves), 0.0)
-    variants = [("fp32", False, "fp32 minimal filtering (what tessera takes)")]
+    variants = [("fp32", False, "fp32 minimal filtering")]
     if cpu_has_bf16():
         variants += [
             ("bf16", False, "bf16 eager channels_last_3d"),
-            ("bf16", True, "bf16 compiled channels_last_3d (what tessera takes)"),
+            ("bf16", True, "bf16 compiled channels_last_3d"),
         ]
     for precision, compiled, name in variants:
         mover = Mover(net, Device(torch.device("cpu"), precision), compiled=compiled)
         speed = measure(lambda mover=mover: mover([given]), args.moves)
         rows[name] = speed, float(np.abs(mover([given])[0] - known).max())
     base = rows["fp32 eager NCDHW"][0]
-    print(f"{'variant':<52}{'moves/CPU s':>12}{'ratio':>8}{'largest difference':>20}")
+    print(f"{'variant':<34}{'moves/CPU s':>12}{'ratio':>8}{'largest difference':>20}")
     for name, (speed, far) in rows.items():
-        print(f"{name:<52}{speed:>12.2f}{speed / base:>8.2f}{far:>20.2g}")
+        print(f"{name:<34}{speed:>12.2f}{speed / base:>8.2f}{far:>20.2g}")
     if not cpu_has_bf16():
-        print("bf16: not timed, this processor has no bf16 matrix units")
+        print("bf16: not timed, this processor does not multiply it")
+    print("taken here:", choose("auto").precision)
     share = outside(net, Device(torch.device("cpu"), "fp32"), args.moves)
     print(f"outside of the network: {100 * share:.2f} % of a fill in fp32")
     moves = {name: round(speed, 3) for name, (speed, _) in rows.items()}
     keep(
         speed={
             "threads": args.threads,
+            "taken": choose("auto").precision,
             "moves_per_cpu_s": moves,
             "ratio": {name: round(speed / base, 3) for name, speed in moves.items()},
             "largest_difference_logit": {name: far for name, (_, far) in rows.items()},

@@ -14,6 +14,7 @@ from tessera.errors import TesseraError
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _BF16_FLAGS = {"amx_bf16", "avx512_bf16"}
+_MATRIX_FLAG = "amx_bf16"
 
 
 @dataclass(frozen=True)
@@ -44,21 +45,28 @@ class Device:
 
 
 @functools.cache
-def cpu_has_bf16() -> bool:
-    """True if the processor multiplies bf16 matrices itself; emulation would be slower."""
+def cpu_flags() -> frozenset[str]:
+    """What the processor says that it can do; nothing where that cannot be read."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
-        return False
+        return frozenset()
     flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
-    return bool(_BF16_FLAGS & set(flags.split()))
+    return frozenset(flags.split())
+
+
+def cpu_has_bf16() -> bool:
+    """True if the processor multiplies bf16 numbers itself; emulation would be slower."""
+    return bool(_BF16_FLAGS & cpu_flags())
 
 
 def choose(precision: str = "auto", local_rank: int = 0) -> Device:
     """Return this process's device: a GPU of its own if there is one, else the CPU.
 
     Args:
-        precision: ``auto`` takes bf16 where the hardware has it, else fp32.
+        precision: ``auto`` takes bf16 on a GPU that has it and on a processor with bf16 matrix
+            units, else fp32. A processor whose vectors alone multiply bf16 is no faster with it
+            than fp32 by minimal filtering is (``benchmarks/ffn.py``).
         local_rank: this process's place on its node, which chooses the GPU.
 
     Raises:
@@ -70,7 +78,7 @@ def choose(precision: str = "auto", local_rank: int = 0) -> Device:
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         device = torch.device("cpu")
-        native = cpu_has_bf16()
+        native = _MATRIX_FLAG in cpu_flags()
         if precision == "fp16":
             raise TesseraError("precision fp16 needs a GPU, and there is none; take auto or fp32")
     if precision == "auto":

@@ -22,8 +22,8 @@ def fits(conv: nn.Conv3d) -> bool:
     """True if a convolution has few inputs, and outputs that fill whole vectors."""
     return (
         conv.weight[0].numel() <= _MOST
-        and conv.in_channels < vectors.LANES
-        and conv.out_channels % vectors.LANES == 0
+        and conv.in_channels < vectors.LEAST
+        and conv.out_channels % vectors.LEAST == 0
         and (*conv.dilation, conv.groups) == (1,) * 4
     )
 
@@ -38,7 +38,7 @@ class Columns:
 
     def __init__(self, conv: nn.Conv3d, slope: float = 1.0) -> None:
         outputs = conv.out_channels
-        lanes = vectors.wide(outputs) * vectors.LANES
+        lanes = vectors.part(outputs)
         taps = conv.weight.detach().permute(0, 2, 3, 4, 1).reshape(outputs // lanes, lanes, -1)
         self._kernel = taps.permute(0, 2, 1).contiguous().numpy()
         bias = torch.zeros(outputs) if conv.bias is None else conv.bias.detach()

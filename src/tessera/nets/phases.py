@@ -29,7 +29,7 @@ def fits(conv: nn.ConvTranspose3d) -> bool:
     phases = int(np.prod(conv.stride))
     return (
         conv.out_channels <= _MOST
-        and conv.out_channels * phases % vectors.LANES == 0
+        and conv.out_channels * phases % vectors.LEAST == 0
         and (*conv.dilation, conv.groups) == (1,) * 4
     )
 
@@ -56,8 +56,8 @@ class Phases:
         parted = parted.permute(2, 4, 6, 0, 3, 5, 7, 1)  # taps, inputs; phases, outputs
         count = outputs * z * y * x
         # Parts as wide as a row of phases or less, so that they are left out one by one.
-        wide = 2 if x * outputs % (2 * vectors.LANES) == 0 else 1
-        self._lanes = wide * vectors.LANES
+        row = x * outputs
+        self._lanes = vectors.part(row) if row % vectors.LEAST == 0 else vectors.LEAST
         kernel = parted.reshape(a * b, c * inputs, -1, self._lanes).permute(0, 2, 1, 3)
         self._kernel = kernel.contiguous().numpy()
         self._used = np.any(self._kernel, axis=(2, 3))
@@ -72,7 +72,7 @@ class Phases:
         samples, *voxels, channels = given.shape
         outputs = len(self._bias) // int(np.prod(self._stride))
         made = [(n - 1) * s + k for n, s, k in zip(voxels, self._stride, self._size, strict=True)]
-        if outputs < vectors.LANES:
+        if outputs < vectors.LEAST:
             out = empty((samples, outputs, *made)).permute(0, 2, 3, 4, 1)
         else:
             out = empty((samples, *made, outputs))

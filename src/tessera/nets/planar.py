@@ -19,7 +19,7 @@ from tessera.nets.winograd import empty
 def fits(conv: nn.Conv3d) -> bool:
     """True if a convolution has few inputs and few outputs, and moves voxel by voxel."""
     return (
-        max(conv.in_channels, conv.out_channels) < vectors.LANES
+        max(conv.in_channels, conv.out_channels) < vectors.LEAST
         and max(conv.kernel_size) > 1
         and (*conv.stride, *conv.dilation, conv.groups) == (1,) * 7
     )

@@ -37,7 +37,7 @@ _SCRATCH = 2**16  # values of a plane of a patch: 25 rows of it stay in the cach
 def fits(weight: Tensor) -> bool:
     """True if kernels (out, in, z, y, x) are 3 x 3 x 3 and their channels fill whole vectors."""
     outputs, inputs, *size = weight.shape
-    return size == [3, 3, 3] and outputs % vectors.LANES == 0 and inputs % vectors.LANES == 0
+    return size == [3, 3, 3] and outputs % vectors.LEAST == 0 and inputs % vectors.LEAST == 0
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Kernel:
 def transform(weight: Tensor) -> Kernel:
     """Turn kernels (out, in, 3, 3, 3) that fit into what :func:`convolve` takes."""
     outputs, inputs = weight.shape[:2]
-    lanes = vectors.wide(outputs) * vectors.LANES
+    lanes = vectors.part(outputs)
     taps = weight.detach().reshape(outputs // lanes, lanes, inputs, 27).permute(3, 0, 2, 1)
     values = CUBE @ taps.reshape(27, -1).double()
     return Kernel(

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from tessera.compute.threads import share
 from tessera.nets import winograd_code as code
-from tessera.nets.vectors import LANES, Sums, combination, fixed, jit, vector_at
+from tessera.nets.vectors import LANES, LEAST, Sums, combination, fixed, jit, vector_at
 from tessera.nets.winograd import CUBE, convolve, transform
 from tessera.nets.winograd_code import take
 
@@ -93,22 +93,23 @@ def weight_gradient(x: Tensor, grad: Tensor, threads: int = 1) -> Tensor:
 @intrinsic(prefer_literal=True)
 def _outer(
     typing: Any, a: Any, b: Any, out: Any, places: Any, inputs: Any, outputs: Any, wide: Any,
-    high: Any,
+    high: Any, lanes: Any,
 ) -> Any:  # fmt: skip
-    """Add the product of (places, ``high`` inputs) and (places, ``wide`` vectors of outputs).
+    """Add the product of (places, ``high`` inputs) and (places, ``wide`` vectors of ``lanes``).
 
     The first three are addresses, of rows of ``inputs``, ``outputs`` and ``outputs`` values; the
     sums stay in registers.
     """
-    width, height = int(wide.literal_value), int(high.literal_value)
+    width, height, long = (int(one.literal_value) for one in (wide, high, lanes))
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        products = Sums(builder)
+        products = Sums(builder, long)
         a, b, out, places, inputs, outputs = args[:6]
 
         def vectors(address: Any) -> list[Any]:
             return [
-                vector_at(builder, builder.add(address, fixed(4 * LANES * o))) for o in range(width)
+                vector_at(builder, builder.add(address, fixed(4 * long * o)), long)
+                for o in range(width)
             ]
 
         targets = [
@@ -131,7 +132,7 @@ def _outer(
         return context.get_dummy_value()
 
     size = types.intp
-    return types.void(size, size, size, size, size, size, wide, high), code
+    return types.void(size, size, size, size, size, size, wide, high, lanes), code
 
 
 _back = combination(np.pad(code.GATHER.T, ((0, 0), (0, 2))))  # A', 3 to 5
@@ -190,22 +191,25 @@ def _multiply(values: np.ndarray, moments: np.ndarray, used: int, total: np.ndar
     for at in range(125):
         o = 0
         while o < outputs:
-            two = outputs - o >= 2 * LANES
+            left = outputs - o
             i = 0
             while i < inputs:
                 a = values.ctypes.data + 4 * (at * places * inputs + i)
                 b = moments.ctypes.data + 4 * (at * places * outputs + o)
                 out = total.ctypes.data + 4 * ((at * inputs + i) * outputs + o)
-                if two and inputs - i >= 6:
-                    _outer(a, b, out, used, inputs, outputs, 2, 6)  # type: ignore[call-arg]
+                if left >= 2 * LANES and inputs - i >= 6:
+                    _outer(a, b, out, used, inputs, outputs, 2, 6, LANES)  # type: ignore[call-arg]
                     i += 6
-                elif two:
-                    _outer(a, b, out, used, inputs, outputs, 2, 2)  # type: ignore[call-arg]
+                elif left >= 2 * LANES:
+                    _outer(a, b, out, used, inputs, outputs, 2, 2, LANES)  # type: ignore[call-arg]
                     i += 2
-                else:
-                    _outer(a, b, out, used, inputs, outputs, 1, 8)  # type: ignore[call-arg]
+                elif left >= LANES:
+                    _outer(a, b, out, used, inputs, outputs, 1, 8, LANES)  # type: ignore[call-arg]
                     i += 8
-            o += 2 * LANES if two else LANES
+                else:
+                    _outer(a, b, out, used, inputs, outputs, 1, 8, LEAST)  # type: ignore[call-arg]
+                    i += 8
+            o += min(left, 2 * LANES if left >= 2 * LANES else LANES)
 
 
 @jit
