@@ -35,6 +35,8 @@ def net_of(channels: tuple[int, ...], **options: Any) -> UNet3d:
         ((4,), {"stem": 1, "norm": "none", "convs": 1}),
         ((8, 16), {"stem": 1, "residual": False}),
         ((16, 24), {"stem": 2}),
+        ((16, 24), {"stem": 2, "detail": 8}),
+        ((8, 16), {"stem": [1, 2, 2], "detail": 3}),
         ((8, 16), {"stem": [1, 2, 2], "strides": [[1, 2, 2]]}),
     ],
 )

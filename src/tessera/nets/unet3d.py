@@ -11,6 +11,12 @@ convolution::
     voxels --stem--> level 0 ------------------------> level 0 --head--> logits
                         \\--down--> level 1 --> level 1 --up--/
                                       \\-- ... --/
+
+``detail`` gives thin things, such as membranes, back what the stem takes from them: the head then
+makes features, which one more skip joins with some of the voxels themselves::
+
+    level 0 --head--> features \\
+    voxels -----conv---------> detail --conv--> features --1 x 1 x 1--> logits
 """
 
 from __future__ import annotations
@@ -90,6 +96,7 @@ class UNet3d(nn.Module):
         convs: convolutions in a block.
         residual: add a block's input to its output, and pool by strided convolutions.
         norm: ``batch`` (frozen and folded at inference) or ``none``.
+        detail: features at the voxels' resolution beside a stem that halves; 0 is none.
     """
 
     def __init__(
@@ -102,6 +109,7 @@ class UNet3d(nn.Module):
         convs: int = 2,
         residual: bool = True,
         norm: str = "batch",
+        detail: int = 0,
     ) -> None:
         super().__init__()
         steps = [triple(s) for s in (strides or [2] * (len(channels) - 1))]
@@ -115,8 +123,11 @@ class UNet3d(nn.Module):
         )
         if any(f not in (1, 2, 4) for f in self.stem_by):
             raise ValueError(f"the stem's factors are 1, 2 or 4, not {self.stem_by}")
+        if detail and max(self.stem_by) == 1:
+            raise ValueError("detail goes beside a stem of 2 or 4; with a stem of 1 it is there")
         if any(k % 2 == 0 for k in self.kernel):
             raise ValueError(f"kernels are odd, not {self.kernel}")
+        self.detailed = detail > 0
         self.align = triple([self._product(a) for a in range(3)])
         self.halo = triple([reach.radius(self._needs(a), self.align[a]) for a in range(3)])
 
@@ -143,13 +154,18 @@ class UNet3d(nn.Module):
         self.head: nn.Module = (
             Conv3d(first, outputs, 1)
             if max(self.stem_by) == 1
-            else nn.ConvTranspose3d(first, outputs, size, stride=self.stem_by, padding=pad)
+            else nn.ConvTranspose3d(first, detail or outputs, size, self.stem_by, pad)
         )
+        if detail:
+            self.detail = conv_unit(1, detail, self.kernel, norm)
+            self.merge = conv_unit(2 * detail, detail, self.kernel, norm)
+            self.last = Conv3d(detail, outputs, 1)
         start(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits; each axis of ``x`` must be a multiple of ``align``."""
-        x = self.relu(self.stem(x))
+        voxels = x
+        x = self.relu(self.stem(voxels))
         skips: list[Tensor] = []
         for level, encode in enumerate(self.encode):
             if level:
@@ -158,8 +174,11 @@ class UNet3d(nn.Module):
             x = encode(x)
         for level in range(len(skips) - 1, -1, -1):
             x = self.decode[level](cat([self.up[level](x), skips[level]], 1))
-        logits: Tensor = self.head(x)
-        return logits
+        made: Tensor = self.head(x)
+        if self.detailed:
+            made = self.merge(cat([self.relu(made), self.detail(voxels)], 1))
+            made = self.last(made)
+        return made
 
     def _window(self) -> tuple[Size, Size]:
         """Kernel and padding of the stem and of the head that mirrors it."""
@@ -194,4 +213,12 @@ class UNet3d(nn.Module):
             below = level(n + 1, reach.transposed(step, step)(i))
             return block(reach.union(i, reach.pool(step)(below)))
 
-        return lambda i: stem(level(0, head(i) if wide else i))
+        if not self.detailed:
+            return lambda i: stem(level(0, head(i) if wide else i))
+        small = reach.conv(self.kernel[axis])
+
+        def detailed(i: reach.Interval) -> reach.Interval:
+            features = small(i)
+            return reach.union(stem(level(0, head(features))), small(features))
+
+        return detailed
