@@ -1,19 +1,21 @@
-"""What bf16 changes in a filled volume, on any processor: rounded as bf16 units round.
+"""What bf16 changes in a filled volume.
 
-    python benchmarks/ffn_bf16.py --weights FILE [--slab FILE] [--examples FILE] [--side 110]
+    python benchmarks/ffn_bf16.py --weights FILE [--slab FILE] [--examples FILE] [--side VOXELS]
+
+The FIB-25 slab is filled in fp32 and in bf16, from the same seeds, and both are scored against the
+truth, less a margin at each face, and against each other, beside the published segmentation. First
+the logits of the published examples. Prints both and writes ``benchmarks/results/ffn_bf16.json``.
 
 A bf16 unit multiplies two rounded numbers exactly, adds in fp32 and rounds each layer's result. So
-fp32 arithmetic whose weights, inputs and results are rounded to bf16 gives what such a unit gives,
-but for the order of sums; only its speed says nothing. A cube of the FIB-25 slab is filled in fp32
-and so rounded, from the same seeds, and both are scored against the truth, less a margin at each
-face, and against each other. First the logits of the published examples. Prints both and writes
-``benchmarks/results/ffn_bf16.json``. Two cores take half an hour.
+where the processor has none, fp32 arithmetic whose weights, inputs and results are rounded to bf16
+gives what such a unit gives, but for the order of sums; only its speed says nothing. That is slow:
+only a cube of 110 voxels is filled then, in half an hour of two cores (the slab with bf16 units:
+half an hour too).
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,8 @@ import torch
 from common import keep
 from torch import Tensor
 
-from tessera.compute.device import Device
+from tessera.compute.device import Device, cpu_has_bf16
+from tessera.compute.measure import cpu_seconds
 from tessera.config import Fill
 from tessera.evaluate.segmentation import scores
 from tessera.nets.ffn import FFN, import_weights
@@ -31,6 +34,8 @@ from tessera.predict.ffn.moves import Mover
 from tessera.predict.ffn.subvolumes import fill_subvolume
 
 DATA = Path("../shared/data")
+REFERENCE = "labels/ffn_reference"
+CPU = torch.device("cpu")
 SHOWN = ("voi_split_both", "voi_merge_both", "voi_sum_both", "rand_error_both", "coverage")
 LARGEST, MEAN = 0.3, 0.02  # bars: difference of logits
 BAR_VOI = 0.05
@@ -41,11 +46,17 @@ def rounded(x: Tensor) -> Tensor:
     return x.bfloat16().float()
 
 
+def shown(found: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    """The scores that are kept."""
+    scored = scores(found, truth)
+    return {key: round(float(scored[key]), 4) for key in SHOWN}
+
+
 class Rounding(Mover):
     """A network whose weights and every layer's result are rounded to bf16."""
 
     def __init__(self, net: FFN) -> None:
-        super().__init__(net, Device(torch.device("cpu"), "fp32"))
+        super().__init__(net, Device(CPU, "fp32"))
         own = FFN(depth=len(net.blocks) + 1, features=net.last.in_channels, fov=net.fov,
                   deltas=net.deltas)  # fmt: skip
         own.load_state_dict({name: rounded(value) for name, value in net.state_dict().items()})
@@ -67,36 +78,45 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=DATA / "ffn/fib25_weights.npz")
     parser.add_argument("--examples", type=Path, default=DATA / "ffn/fov_examples.npz")
     parser.add_argument("--slab", type=Path, default=DATA / "em/fib25_training2_z000-110.h5")
-    parser.add_argument("--side", type=int, default=110, help="voxels of the cube")
+    parser.add_argument("--side", type=int, help="of a cube that is filled instead of the slab")
     parser.add_argument("--margin", type=int, default=24, help="voxels that are not scored")
     args = parser.parse_args()
     state, options = import_weights(args.weights)
     net = FFN(**options)
     net.load_state_dict(state)
-    movers = {"fp32": Mover(net, Device(torch.device("cpu"), "fp32")), "bf16": Rounding(net)}
+    native = cpu_has_bf16()
+    side = args.side or (None if native else 110)
+    movers = {
+        "fp32": Mover(net, Device(CPU, "fp32")),
+        "bf16": Mover(net, Device(CPU, "bf16"), compiled=True) if native else Rounding(net),
+    }
 
     examples = np.load(args.examples)
     fields = [np.stack(pair) for pair in zip(examples["image"], examples["seed"], strict=True)]
-    found: dict[str, Any] = {"logits": {}, "margin_vox": args.margin}
+    found: dict[str, Any] = {"native": native, "logits": {}, "margin_vox": args.margin}
     for name, mover in movers.items():
         off = np.abs(np.stack([mover([one])[0].copy() for one in fields]) - examples["logits"])
         found["logits"][name] = {"largest": float(off.max()), "mean": float(off.mean())}
     print(found["logits"], flush=True)
 
     with h5py.File(args.slab) as file:
-        raw, truth = (file[name][(slice(args.side),) * 3] for name in ("raw", "labels/neuron_ids"))
+        raw, truth, reference = (
+            file[name][(slice(side),) * 3] for name in ("raw", "labels/neuron_ids", REFERENCE)
+        )
     image = ((raw.astype(np.float32) - 128) / 33).astype(np.float32)
     inner = (slice(args.margin, -args.margin),) * 3
     labels = {}
+    found["shape"] = list(image.shape)
+    found["reference"] = shown(reference[inner], truth[inner])
     for name, mover in movers.items():
-        began = time.perf_counter()
+        began = cpu_seconds()
         labels[name] = fill_subvolume(image, None, mover, Fill()).labels[0][inner]
-        scored = scores(labels[name], truth[inner])
-        found[name] = {key: round(float(scored[key]), 4) for key in SHOWN}
-        found[name]["minutes"] = round((time.perf_counter() - began) / 60, 1)
+        found[name] = shown(labels[name], truth[inner]) | {
+            "moves": mover.moves - len(fields),
+            "cpu_minutes": round((cpu_seconds() - began) / 60, 1),
+        }
         print(name, found[name], flush=True)
-    one_another = scores(labels["bf16"], labels["fp32"])
-    found["bf16_against_fp32"] = {key: round(float(one_another[key]), 4) for key in SHOWN}
+    found["bf16_against_fp32"] = shown(labels["bf16"], labels["fp32"])
     worse = found["bf16"]["voi_sum_both"] - found["fp32"]["voi_sum_both"]
     found |= {"bf16_voi_sum_less_fp32": round(worse, 4), "bar_voi_sum": BAR_VOI,
               "bars_logits": {"largest": LARGEST, "mean": MEAN}}  # fmt: skip
