@@ -4,8 +4,8 @@
 
 munge, slurmctld and one slurmd a node run as children of the process that starts them, in the
 foreground, with all their files in one folder: whoever starts them holds their process ids, and
-they end with that process even if it is killed. Needs Debian's slurm-wlm, munge and slurm-client
-(22.05 or newer).
+they end with that process even if it is killed. Needs Debian's slurm-wlm, munge, slurm-client
+(22.05 or newer) and libpmix-dev.
 
 What is particular to many nodes on one host:
 
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import getpass
 import os
 import secrets
@@ -37,6 +38,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 COMMANDS = ("slurmctld", "slurmd", "munged", "munge", "sbatch", "srun", "squeue", "scontrol")
+_LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib")
 _SBIN = os.pathsep.join(["/usr/sbin", "/usr/local/sbin"])
 _MARK = "TESSERA_ONEBOX"  # in the environment of every job: tells its processes from others
 
@@ -81,10 +83,18 @@ PartitionName=batch Nodes=ALL Default=YES MaxTime=600 DefaultTime=5 State=UP
 """
 
 
+@functools.cache
 def missing() -> list[str]:
-    """Return the commands of Slurm that are not installed here."""
+    """Return what of Slurm is not installed here: its commands, and the library of PMIx.
+
+    Slurm's plugin opens ``libpmix.so``, which Debian only recommends and keeps in a folder of its
+    own; without it ``srun --mpi=pmix`` fails.
+    """
     path = os.pathsep.join([os.environ.get("PATH", ""), _SBIN])
-    return [name for name in COMMANDS if shutil.which(name, path=path) is None]
+    found = [name for name in COMMANDS if shutil.which(name, path=path) is None]
+    if not any(True for folder in _LIBRARIES for _ in Path(folder).glob("**/libpmix.so")):
+        found.append("libpmix.so")
+    return found
 
 
 def _end_with_parent() -> None:

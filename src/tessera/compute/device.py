@@ -65,8 +65,8 @@ def choose(precision: str = "auto", local_rank: int = 0) -> Device:
 
     Args:
         precision: ``auto`` takes bf16 on a GPU that has it and on a processor with bf16 matrix
-            units, else fp32. A processor whose vectors alone multiply bf16 is no faster with it
-            than fp32 by minimal filtering is (``benchmarks/ffn.py``).
+            units, else fp32. On a processor whose vectors alone multiply bf16, minimal filtering
+            in fp32 predicts as fast (``benchmarks/ffn.py``), with less rounding.
         local_rank: this process's place on its node, which chooses the GPU.
 
     Raises:

@@ -13,7 +13,7 @@ convolution::
                                       \\-- ... --/
 
 ``detail`` gives thin things, such as membranes, back what the stem takes from them: the head then
-makes features, which one more skip joins with some of the voxels themselves::
+makes features, which one more skip joins with features of the voxels at their own resolution::
 
     level 0 --head--> features \\
     voxels -----conv---------> detail --conv--> features --1 x 1 x 1--> logits
