@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-_LANES = 8  # channels that minimal filtering takes at once
+_LANES = 8  # channels that minimal filtering takes at once: vectors.LEAST, without importing numba
 
 
 class Conv3d(nn.Conv3d):
