@@ -1,4 +1,4 @@
-"""Samples read ahead in a thread, so that the network does not wait for the disk."""
+"""Samples made ahead in a thread, so that the network does not wait for the disk."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from torch import Tensor
 from tessera.train.sampling import Sampler
 
 _AHEAD = 3
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -39,20 +42,20 @@ def read_batch(sampler: Sampler, numbers: tuple[int, ...], pin: bool = False) ->
     return Batch(image, labels, numbers)
 
 
-class Feed:
-    """Iterates over batches of which the numbers are known, read in the background.
+class Feed(Generic[Made]):
+    """Iterates over batches of which the numbers are known, made in the background.
 
-    An error of the reader is raised where the batch is asked for.
+    An error of the maker is raised where the batch is asked for.
     """
 
-    def __init__(self, numbers: Iterator[tuple[int, ...]], read: Callable[..., Batch]) -> None:
-        self._queue: queue.Queue[Batch | BaseException | None] = queue.Queue(_AHEAD)
+    def __init__(self, numbers: Iterator[tuple[int, ...]], make: Callable[..., Made]) -> None:
+        self._queue: queue.Queue[Made | BaseException | None] = queue.Queue(_AHEAD)
         self._stop = threading.Event()
         self._thread = threading.Thread(
-            target=self._run, args=(numbers, read), name="feed", daemon=True
+            target=self._run, args=(numbers, make), name="feed", daemon=True
         )
 
-    def __enter__(self) -> Feed:
+    def __enter__(self) -> Feed[Made]:
         self._thread.start()
         return self
 
@@ -67,7 +70,7 @@ class Feed:
             self._queue.get_nowait()
         self._thread.join(timeout=10)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Made]:
         while True:
             item = self._queue.get()
             if item is None:
@@ -76,18 +79,18 @@ class Feed:
                 raise item
             yield item
 
-    def _run(self, numbers: Iterator[tuple[int, ...]], read: Callable[..., Batch]) -> None:
-        item: Batch | BaseException | None
+    def _run(self, numbers: Iterator[tuple[int, ...]], make: Callable[..., Made]) -> None:
+        item: Made | BaseException | None
         try:
             for some in numbers:
-                if not self._put(read(some)):
+                if not self._put(make(some)):
                     return
             item = None
         except Exception as error:  # raised again by the training, in its own thread
             item = error
         self._put(item)
 
-    def _put(self, item: Batch | BaseException | None) -> bool:
+    def _put(self, item: Made | BaseException | None) -> bool:
         while not self._stop.is_set():
             try:
                 self._queue.put(item, timeout=0.2)

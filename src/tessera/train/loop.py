@@ -1,7 +1,8 @@
 """The training loop: what every rank does at every step.
 
 1. Take the next samples, of which the numbers follow from the step and the rank.
-2. Vary them, on the training device.
+2. Vary them, on the training device. A rank that has one core does so in the thread that reads
+   ahead: it computes while this one waits for other ranks.
 3. Forward, loss, backward; gradients are averaged over ranks.
 4. One optimiser step; the moving average follows.
 5. Now and then: a line of the curves, a validation, a checkpoint. Rank 0 alone writes.
@@ -14,7 +15,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -95,16 +97,12 @@ def train(
         if team.is_root:
             checkpoint.write(plan.checkpoint_file, state.checkpoint(plan.key))
 
-    def read(some: tuple[int, ...]) -> Batch:
-        return read_batch(sampler, some, device.is_gpu)
-
-    with Feed(numbers, read) as feed:
-        batches = iter(feed)
+    with _batches(plan, sampler, numbers, device) as batches:
         while not finished(plan, state):
             rate = learning_rate(
                 settings.learning_rate, settings.schedule, at.step, settings.steps, factor
             )
-            stop = _step(plan, state, batches, sampler, team, device, rate, bool(warned), window)
+            stop = _step(plan, state, batches, team, device, rate, bool(warned), window)
             at.step += 1
             at.samples += global_batch
             state.average()
@@ -146,11 +144,39 @@ def _numbers(settings: Model, team: Team, step: int, first: int) -> Iterator[tup
         yield tuple(range(start, start + batch))
 
 
+@contextmanager
+def _batches(
+    plan: Plan, sampler: Sampler, numbers: Iterator[tuple[int, ...]], device: Device
+) -> Iterator[Iterator[Ready]]:
+    """Iterate over batches, read ahead in a thread.
+
+    A rank that has one core varies them there as well. More threads would wait for the one whose
+    core does so, and a GPU does one thing after the other anyway.
+    """
+
+    def read(some: tuple[int, ...]) -> Batch:
+        return read_batch(sampler, some, device.is_gpu)
+
+    def vary(batch: Batch) -> Ready:
+        return prepare(plan, sampler, batch, device)
+
+    def read_and_vary(some: tuple[int, ...]) -> Ready:
+        began = time.thread_time()
+        ready = vary(read(some))
+        return replace(ready, seconds_ahead=time.thread_time() - began)
+
+    if not device.is_gpu and torch.get_num_threads() == 1:
+        with Feed(numbers, read_and_vary) as made:
+            yield iter(made)
+    else:
+        with Feed(numbers, read) as feed:
+            yield map(vary, feed)
+
+
 def _step(
     plan: Plan,
     state: State,
-    batches: Iterator[Batch],
-    sampler: Sampler,
+    batches: Iterator[Ready],
     team: Team,
     device: Device,
     rate: float,
@@ -165,14 +191,13 @@ def _step(
     for _ in range(settings.accumulate):
         began = time.perf_counter()
         batch = next(batches)
-        image, target, mask = prepare(plan, sampler, batch, device)
-        window.feeding += time.perf_counter() - began
+        window.feeding += time.perf_counter() - began + batch.seconds_ahead
         with device.autocast():
-            logits = net(image)
+            logits = net(batch.image)
         loss = loss_of(
             logits,
-            target,
-            mask,
+            batch.target,
+            batch.mask,
             settings.loss,
             activation(settings.target) == "softmax",
             plan.class_weights,
@@ -185,7 +210,7 @@ def _step(
     team.average(grads, "gradients", settings.compression)
     norm = nn.utils.clip_grad_norm_(net.parameters(), _MOST_NORM)
     if not (math.isfinite(state.at.loss) and bool(torch.isfinite(norm))):
-        raise _lost(plan, state, image, target, team)
+        raise _lost(plan, state, batch, team)
     for group in state.optimiser.param_groups:
         group["lr"] = rate
     state.optimiser.step()
@@ -193,9 +218,24 @@ def _step(
     return float(told[1]) > 0
 
 
-def prepare(
-    plan: Plan, sampler: Sampler, batch: Batch, device: Device
-) -> tuple[Tensor, Tensor, Tensor]:
+@dataclass(frozen=True)
+class Ready:
+    """A batch as the network learns from it, on the training device.
+
+    Attributes:
+        image: (sample, 1, z, y, x).
+        target: (sample, channel, z, y, x).
+        mask: (sample, 1 or channel, z, y, x), true where a voxel counts.
+        seconds_ahead: of a core, that were spent on it before it was asked for.
+    """
+
+    image: Tensor
+    target: Tensor
+    mask: Tensor
+    seconds_ahead: float = 0.0
+
+
+def prepare(plan: Plan, sampler: Sampler, batch: Batch, device: Device) -> Ready:
     """Bring a batch to the device, vary it, and make its target and mask."""
     images, targets, masks = [], [], []
     for image, labels, number in zip(batch.image, batch.labels, batch.numbers, strict=True):
@@ -208,13 +248,13 @@ def prepare(
         targets.append(target)
         masks.append(mask)
     stacked = torch.stack(images).contiguous(memory_format=torch.channels_last_3d)
-    return stacked, torch.stack(targets), torch.stack(masks)
+    return Ready(stacked, torch.stack(targets), torch.stack(masks))
 
 
-def _lost(plan: Plan, state: State, image: Tensor, target: Tensor, team: Team) -> WorkFailed:
+def _lost(plan: Plan, state: State, batch: Ready, team: Team) -> WorkFailed:
     """Save the batch at which the loss was lost, and say so."""
     path = plan.folder / f"lost_batch_{team.rank}.safetensors"
-    tensors = checkpoint.pack({"batch": {"image": image, "target": target}})
+    tensors = checkpoint.pack({"batch": {"image": batch.image, "target": batch.target}})
     checkpoint.write(path, checkpoint.Checkpoint(tensors, {"step": state.at.step}))
     return WorkFailed(
         f"the loss or its gradient is not a finite number at step {state.at.step + 1}; the batch "
