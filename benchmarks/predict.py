@@ -1,6 +1,6 @@
 """A whole `predict` job, Zarr to Zarr: against the bare network, and against MONAI.
 
-    python benchmarks/predict.py [--size 256] [--threads 2] [--turns 3] [--no-peer] [--no-bare]
+    python benchmarks/predict.py [--size 384] [--threads 2] [--turns 3] [--no-peer] [--no-bare]
         [--no-memory] [--models FOLDER]
 
 1. The default network, a plain 3-level U-Net and MONAI's own U-Net, each trained for a minute on a
@@ -8,7 +8,8 @@
    bare network runs over the same blocks in memory, without reading, writing or softmax: as torch
    computes it over the whole read box, and as the job does.
 2. MONAI's ``SlidingWindowInferer`` (roi 64, batch 4, overlap 0.25, gaussian) on the same network,
-   weights, volume and precision, Zarr to Zarr.
+   weights, volume and precision, Zarr to Zarr, in a process of its own: as anyone would run it, and
+   with freed memory kept as our jobs do (``monai_kept``), which is faster there as well.
 3. Peak memory of the job on one volume and on one four times as large.
 
 All take turns, as a machine's speed may change between two runs: a ratio is the median of those
@@ -27,6 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch.nn.functional import cross_entropy
 
+from tessera.compute.heap import keep_freed
 from tessera.compute.measure import peak_mib
 from tessera.config import Predict
 from tessera.nets.bundle import Facts, load, save
@@ -60,6 +63,7 @@ RATIOS = {  # what the job is measured against -> its name in the results
     "bare": "job_over_bare",
     "bare_trimmed": "job_over_bare_trimmed",
     "monai": "over_monai",
+    "monai_kept": "over_monai_kept",
 }
 BARS = {"job_over_bare": 0.85, "over_monai": 1.8, "same_classes": 0.99, "memory_ratio": 1.1}
 
@@ -122,11 +126,49 @@ def lay_out(
     return plans.create(settings, folder / "volume.json", model, 1, folder / "out")
 
 
-def seconds(work: Callable[[], object]) -> np.ndarray:
+def seconds(work: Callable[[], object]) -> list[float]:
     """Wall and CPU seconds of a call; the latter hardly see what else runs on the machine."""
-    began = np.array([time.perf_counter(), time.process_time()])
+    began = time.perf_counter(), time.process_time()
     work()
-    return np.array([time.perf_counter(), time.process_time()]) - began
+    return [time.perf_counter() - began[0], time.process_time() - began[1]]
+
+
+class Peer:
+    """MONAI's inferer in a process of its own, which begins when it is told to."""
+
+    def __init__(self, plan: plans.Plan, threads: int, keep: bool) -> None:
+        call = [sys.executable, __file__, "--peer", str(plan.folder), "--threads", str(threads)]
+        env = {k: v for k, v in os.environ.items() if k != HUGE_PAGES}
+        self._process = subprocess.Popen(
+            [*call, *(["--keep"] if keep else [])], env=env | ({HUGE_PAGES: "1"} if keep else {}),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def __call__(self) -> list[float]:
+        """Wall and CPU seconds of the volume."""
+        assert self._process.stdin and self._process.stdout
+        print(file=self._process.stdin, flush=True)
+        took: list[float] = json.loads(self._process.stdout.readline())
+        return took
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+
+def serve(plan: plans.Plan, threads: int) -> None:
+    """Be a :class:`Peer`'s process: for each line that comes, one with the seconds."""
+    from predict_peer import slide
+
+    torch.set_num_threads(threads)
+    model = load(plan.model)
+    for _ in sys.stdin:
+        print(json.dumps(seconds(lambda: slide(model, plan.volume, theirs(plan)))), flush=True)
+
+
+def theirs(plan: plans.Plan) -> Path:
+    """Where MONAI's result goes."""
+    return plan.folder / "monai.zarr"
 
 
 def measure(
@@ -165,24 +207,24 @@ def measure(
 
         images = [image(block) for block in blocks]
         trimmed(images[0], part(blocks[0]))  # what is done once is not counted
-        works: dict[str, Callable[[], object]] = {"job": job, "bare_trimmed": bare_trimmed}
+        works = {"job": partial(seconds, job), "bare_trimmed": partial(seconds, bare_trimmed)}
         if whole:
-            works["bare"] = bare
-        if peer:
-            from predict_peer import slide
-
-            works["monai"] = lambda: slide(model, plan.volume, folder / "monai.zarr")
+            works["bare"] = partial(seconds, bare)
+        peers = {"monai": False, "monai_kept": True} if peer else {}
+        works |= {name: Peer(plan, threads, keep) for name, keep in peers.items()}
         took = {name: np.empty((turns, 2)) for name in works}  # wall and CPU seconds
         for turn in range(turns):
             for name, work in works.items():
-                took[name][turn] = seconds(work)
+                took[name][turn] = work()
+        for name in peers:
+            works[name].close()
         same = None
         if peer:
-            ours, theirs = (
+            both = (
                 open_volume(p).read(Box.whole(volume.shape)).argmax(0)
-                for p in (plan.folder / plan.path, folder / "monai.zarr")
+                for p in (plan.folder / plan.path, theirs(plan))
             )
-            same = float((ours == theirs).mean())
+            same = float(np.equal(*both).mean())
     found = {
         "threads": threads,
         "load": round(os.getloadavg()[0], 1),  # above the threads: others computed as well
@@ -221,10 +263,8 @@ def memory(model_at: Path, threads: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    if HUGE_PAGES not in os.environ:  # as the command does, before torch begins: for the peer, too
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, HUGE_PAGES: "1"})
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--size", type=int, default=384)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--no-peer", action="store_true")
@@ -232,8 +272,18 @@ def main() -> None:
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--only", choices=NETWORKS, help="one network")
     parser.add_argument("--models", type=Path, help="where trained networks are kept")
-    parser.add_argument("--job", type=Path, help=argparse.SUPPRESS)
+    for hidden in ("--job", "--peer"):
+        parser.add_argument(hidden, type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.peer:
+        if args.keep:
+            keep_freed()
+        serve(plans.read(args.peer), args.threads)
+        return
+    if HUGE_PAGES not in os.environ:  # as the command does, before torch begins
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, HUGE_PAGES: "1"})
+    keep_freed()
     if args.job:
         run(plans.read(args.job), 0, 1, threads=args.threads)
         print(peak_mib())

@@ -302,8 +302,8 @@ def _train(name: str, model: Model, net: Network, data: Data) -> Work:
         "train", 1, model.steps, gflop, "GFLOP", name, model.steps,
         read=ranks * model.batch * model.steps * model.accumulate * math.prod(patch) * data.item,
         written=size / 2, files=8 + _JOB_FILES,
-        # Backward keeps what forward made: about three times what inference holds.
-        held=size + 3.0 * voxels * net.voxel_bytes + _HOROVOD,
+        # Backward keeps what forward made, and kept memory has gaps: six times inference.
+        held=size + 6.0 * voxels * net.voxel_bytes + _HOROVOD,
         tasks=ranks, start="torch",
     )  # fmt: skip
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 from tessera.arguments import add_ranks, add_settings, section
+from tessera.compute.heap import keep_freed
 from tessera.config import Predict
 
 
@@ -39,9 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run one step."""
-    # A feature map is larger than what malloc keeps for the next, so each is fresh memory, and to
-    # have that page by page costs a fifth of the time. torch reads this when it is first imported.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    keep_freed()
     if args.step == "fill":
         from tessera.predict.ffn.command import run_step
 

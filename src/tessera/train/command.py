@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tessera.arguments import add_ranks, add_settings, model_section
+from tessera.compute.heap import keep_freed
 from tessera.config import Model
 from tessera.errors import TesseraError
 
@@ -48,6 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Train one model; a run that was stopped goes on from its checkpoint."""
+    keep_freed()
     settings = model_section(args, args.model)
     if settings.ensemble:
         return _join(settings, args)
