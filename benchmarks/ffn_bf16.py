@@ -1,10 +1,16 @@
 """What bf16 changes in a filled volume.
 
     python benchmarks/ffn_bf16.py --weights FILE [--slab FILE] [--examples FILE] [--side VOXELS]
+        [--fills FOLDER [--only PRECISION ORDER]]
 
-The FIB-25 slab is filled in fp32 and in bf16, from the same seeds, and both are scored against the
-truth, less a margin at each face, and against each other, beside the published segmentation. First
-the logits of the published examples. Prints both and writes ``benchmarks/results/ffn_bf16.json``.
+The FIB-25 slab is filled in fp32 and in bf16, from the same seeds, in both orders of seeds, and all
+four are scored against the truth, less a margin at each face, beside the published segmentation;
+then what both orders agree on. A fill turns the smallest difference into one join more or less, so
+one pair of fills says little; the mean over the orders says more. First the logits of the published
+examples. Prints all and writes ``benchmarks/results/ffn_bf16.json``.
+
+With ``--fills`` each fill is kept in the folder and not made again; ``--only`` makes one of them
+and ends, so that each core can be given one (a quarter to half an hour each).
 
 A bf16 unit multiplies two rounded numbers exactly, adds in fp32 and rounds each layer's result. So
 where the processor has none, fp32 arithmetic whose weights, inputs and results are rounded to bf16
@@ -16,6 +22,7 @@ half an hour too).
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +34,9 @@ from torch import Tensor
 
 from tessera.compute.device import Device, cpu_has_bf16
 from tessera.compute.measure import cpu_seconds
-from tessera.config import Fill
+from tessera.config import Assembly, Fill
 from tessera.evaluate.segmentation import scores
+from tessera.label.assembly.consensus import consensus
 from tessera.nets.ffn import FFN, import_weights
 from tessera.predict.ffn.moves import Mover
 from tessera.predict.ffn.subvolumes import fill_subvolume
@@ -39,6 +47,9 @@ CPU = torch.device("cpu")
 SHOWN = ("voi_split_both", "voi_merge_both", "voi_sum_both", "rand_error_both", "coverage")
 LARGEST, MEAN = 0.3, 0.02  # bars: difference of logits
 BAR_VOI = 0.05
+ORDERS = ("forward", "reverse")
+WAYS = (*ORDERS, "agreed")
+MIN_AGREED = Assembly().min_voxels  # a piece of the consensus
 
 
 def rounded(x: Tensor) -> Tensor:
@@ -73,6 +84,16 @@ class Rounding(Mover):
         self._call = call
 
 
+def fill(mover: Mover, image: np.ndarray, order: Any, kept: Path) -> Any:
+    """Labels (z, y, x) of one fill, its moves and CPU minutes; read, if they are kept."""
+    if not kept.exists():
+        began, moves = cpu_seconds(), mover.moves
+        labels = fill_subvolume(image, None, mover, Fill(orders=(order,))).labels[0]
+        minutes = round((cpu_seconds() - began) / 60, 1)
+        np.savez_compressed(kept, labels=labels, moves=mover.moves - moves, cpu_minutes=minutes)
+    return np.load(kept)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", type=Path, default=DATA / "ffn/fib25_weights.npz")
@@ -80,6 +101,8 @@ def main() -> None:
     parser.add_argument("--slab", type=Path, default=DATA / "em/fib25_training2_z000-110.h5")
     parser.add_argument("--side", type=int, help="of a cube that is filled instead of the slab")
     parser.add_argument("--margin", type=int, default=24, help="voxels that are not scored")
+    parser.add_argument("--fills", type=Path, help="where fills are kept")
+    parser.add_argument("--only", nargs=2, metavar=("PRECISION", "ORDER"), help="make one fill")
     args = parser.parse_args()
     state, options = import_weights(args.weights)
     net = FFN(**options)
@@ -90,6 +113,15 @@ def main() -> None:
         "fp32": Mover(net, Device(CPU, "fp32")),
         "bf16": Mover(net, Device(CPU, "bf16"), compiled=True) if native else Rounding(net),
     }
+    with h5py.File(args.slab) as file:
+        raw, truth, reference = (
+            file[name][(slice(side),) * 3] for name in ("raw", "labels/neuron_ids", REFERENCE)
+        )
+    image = ((raw.astype(np.float32) - 128) / 33).astype(np.float32)
+    if args.only:
+        precision, order = args.only
+        fill(movers[precision], image, order, args.fills / f"{precision}_{order}.npz")
+        return
 
     examples = np.load(args.examples)
     fields = [np.stack(pair) for pair in zip(examples["image"], examples["seed"], strict=True)]
@@ -99,27 +131,31 @@ def main() -> None:
         found["logits"][name] = {"largest": float(off.max()), "mean": float(off.mean())}
     print(found["logits"], flush=True)
 
-    with h5py.File(args.slab) as file:
-        raw, truth, reference = (
-            file[name][(slice(side),) * 3] for name in ("raw", "labels/neuron_ids", REFERENCE)
-        )
-    image = ((raw.astype(np.float32) - 128) / 33).astype(np.float32)
     inner = (slice(args.margin, -args.margin),) * 3
-    labels = {}
     found["shape"] = list(image.shape)
     found["reference"] = shown(reference[inner], truth[inner])
-    for name, mover in movers.items():
-        began = cpu_seconds()
-        labels[name] = fill_subvolume(image, None, mover, Fill()).labels[0][inner]
-        found[name] = shown(labels[name], truth[inner]) | {
-            "moves": mover.moves - len(fields),
-            "cpu_minutes": round((cpu_seconds() - began) / 60, 1),
-        }
-        print(name, found[name], flush=True)
-    found["bf16_against_fp32"] = shown(labels["bf16"], labels["fp32"])
-    worse = found["bf16"]["voi_sum_both"] - found["fp32"]["voi_sum_both"]
-    found |= {"bf16_voi_sum_less_fp32": round(worse, 4), "bar_voi_sum": BAR_VOI,
-              "bars_logits": {"largest": LARGEST, "mean": MEAN}}  # fmt: skip
+    labels: dict[str, list[np.ndarray]] = {name: [] for name in movers}
+    with tempfile.TemporaryDirectory() as given:
+        for name, mover in movers.items():
+            found[name] = {}
+            for order in ORDERS:
+                kept = (args.fills or Path(given)) / f"{name}_{order}.npz"
+                filled = fill(mover, image, order, kept)
+                labels[name].append(filled["labels"][inner])
+                found[name][order] = shown(labels[name][-1], truth[inner]) | {
+                    key: filled[key].item() for key in ("moves", "cpu_minutes")
+                }
+                print(name, order, found[name][order], flush=True)
+            found[name]["agreed"] = shown(consensus(labels[name], MIN_AGREED), truth[inner])
+            print(name, "agreed", found[name]["agreed"], flush=True)
+    for order, pair in zip(ORDERS, zip(labels["bf16"], labels["fp32"], strict=True), strict=True):
+        found[f"bf16_against_fp32_{order}"] = shown(*pair)
+    voi = {name: {way: found[name][way]["voi_sum_both"] for way in WAYS} for name in movers}
+    worse = {way: voi["bf16"][way] - voi["fp32"][way] for way in WAYS}
+    worse["mean_of_orders"] = float(np.mean([worse[order] for order in ORDERS]))
+    found["bf16_voi_sum_less_fp32"] = {way: round(by, 4) for way, by in worse.items()}
+    found |= {"bar_voi_sum": BAR_VOI, "bars_logits": {"largest": LARGEST, "mean": MEAN}}
+    print(found["bf16_voi_sum_less_fp32"])
     keep("ffn_bf16", found)
 
 
