@@ -141,11 +141,19 @@ def test_seam_score_sees_a_seam_and_nothing_else(tmp_path: Path) -> None:
     smooth = np.add.outer(np.add.outer(np.arange(32), np.arange(32)), np.arange(32))
     stepped = smooth.copy()
     stepped[:, :, 16:] += 1
+    # As a network that halves its maps leaves them: steps of 1 and 3 along z, over and over.
+    uneven = smooth + (np.arange(32) // 2 * 2)[:, None, None]
     grid = Grid.of((32, 32, 32), (16, 16, 16))
-    for values, axes in ((smooth, [1, 1, 1]), (stepped, [1, 1, 2])):
+    cases = (
+        (smooth, 1, [1, 1, 1]),
+        (stepped, 1, [1, 1, 2]),
+        (stepped, 4, [1, 1, 2]),
+        (uneven, 2, [1, 1, 1]),
+    )
+    for values, align, axes in cases:
         layout = Layout(
             Triple(32, 32, 32), "uint8", (1, 1, 1), Triple(16, 16, 16), Triple(16, 16, 16)
         )
         volume = create_volume(tmp_path / "v.zarr", layout)
         volume.write(Box.whole((32, 32, 32)), values.astype(np.uint8))
-        assert seam_score(volume, grid)["axes"] == pytest.approx(axes)
+        assert seam_score(volume, grid, (align,) * 3)["axes"] == pytest.approx(axes)
