@@ -12,7 +12,7 @@ from tessera.nets.registry import build
 from tessera.predict import memory
 from tessera.predict.memory import Memory, memory_of
 
-BESIDE = 1.5  # what the model adds to the tensors that are live
+BESIDE = 1.9  # what the model adds to the tensors that are live
 
 
 class Whole(nn.Module):
