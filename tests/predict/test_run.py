@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tessera.cli import main
 from tessera.nets.bundle import load
+from tessera.nets.registry import build
 from tessera.predict.memory import Memory
 from tessera.predict.run import Predictor
 from tessera.predict.seams import seam_score
@@ -156,4 +157,24 @@ def test_seam_score_sees_a_seam_and_nothing_else(tmp_path: Path) -> None:
         )
         volume = create_volume(tmp_path / "v.zarr", layout)
         volume.write(Box.whole((32, 32, 32)), values.astype(np.uint8))
-        assert seam_score(volume, grid, (align,) * 3)["axes"] == pytest.approx(axes)
+        assert seam_score(volume, grid, (align,) * 3)["axes"] == pytest.approx(axes, rel=1e-3)
+
+
+def test_seam_score_tells_blocks_that_were_given_no_halo(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = build("unet3d", 2, (8, 16)).eval()
+    image = torch.randn(1, 1, 96, 96, 96)
+    grid, volumes = Grid.of((96, 96, 96), (32, 32, 32)), {}
+    with torch.inference_mode():
+        whole = net(image)[0, 1]
+        alone = torch.empty_like(whole)
+        for block in grid:
+            alone[block.write.slices] = net(image[(..., *block.write.slices)])[0, 1]
+    for name, logits in (("whole", whole), ("alone", alone)):
+        layout = Layout(Triple(96, 96, 96), "uint8", (1, 1, 1), shard=Triple(32, 32, 32))
+        volumes[name] = create_volume(tmp_path / f"{name}.zarr", layout)
+        values = torch.sigmoid(logits / whole.std()).mul(255).round()
+        volumes[name].write(Box.whole((96, 96, 96)), values.to(torch.uint8).numpy())
+    score = {name: seam_score(v, grid, tuple(net.align)) for name, v in volumes.items()}
+    assert score["whole"]["score"] < 1.02
+    assert score["alone"]["score"] > 1.2
