@@ -64,13 +64,14 @@ def shown(found: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
 
 
 class Rounding(Mover):
-    """A network whose weights and every layer's result are rounded to bf16."""
+    """A network whose weights and results are rounded to bf16, but for the last layer's."""
 
     def __init__(self, net: FFN) -> None:
         super().__init__(net, Device(CPU, "fp32"))
         own = FFN(depth=len(net.blocks) + 1, features=net.last.in_channels, fov=net.fov,
                   deltas=net.deltas)  # fmt: skip
         own.load_state_dict({name: rounded(value) for name, value in net.state_dict().items()})
+        own.last.load_state_dict(net.last.state_dict())
         own.to(memory_format=torch.channels_last_3d).eval().requires_grad_(False)  # type: ignore[call-overload]
 
         def call(fields: Tensor) -> Tensor:
@@ -79,7 +80,7 @@ class Rounding(Mover):
             for block in own.blocks:
                 y = rounded(block.a(torch.relu(x)))
                 x = rounded(x + rounded(block.b(torch.relu(y))))
-            return fields[:, 1:] + rounded(own.last(torch.relu(x)))
+            return fields[:, 1:] + own.last(torch.relu(x))
 
         self._call = call
 

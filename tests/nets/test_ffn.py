@@ -5,9 +5,11 @@ import pytest
 import torch
 from scipy import ndimage
 
+from tessera.compute.device import Device
 from tessera.errors import TesseraError
 from tessera.nets import registry
 from tessera.nets.ffn import FFN, import_weights
+from tessera.predict.ffn.moves import Mover
 
 
 def variables(depth, features, seed=0):
@@ -104,3 +106,22 @@ def test_wrong_weights_are_said(tmp_path):
     (tmp_path / "x.npz").write_bytes(b"no")
     with pytest.raises(TesseraError, match="cannot be read"):
         import_weights(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_logits_are_made_in_fp32_whatever_the_precision(autocast):
+    """Features that bf16 holds exactly (a half, everywhere): only the last layer could round."""
+    net = FFN(depth=1, features=4, fov=5, deltas=1).requires_grad_(False)
+    torch.nn.init.zeros_(net.first_b.weight)
+    torch.nn.init.constant_(net.first_b.bias, 0.5)
+    random = np.random.default_rng(0)
+    given = random.normal(0, 3, (2, 5, 5, 5)).astype(np.float32)
+    truth = (
+        given[1].astype(float) + 0.5 * float(net.last.weight.double().sum()) + float(net.last.bias)
+    )
+    if autocast:
+        with torch.autocast("cpu", torch.bfloat16):
+            found = net(torch.from_numpy(given)[None])[0, 0].numpy()
+    else:
+        found = Mover(net, Device(torch.device("cpu"), "bf16"))([given])[0]
+    np.testing.assert_allclose(found, truth, rtol=1e-5, atol=1e-6)

@@ -7,8 +7,10 @@ lies in its centre (a map of logits, the *seed*). It returns the belief, updated
     x = x + conv(relu(conv(relu(x))))                depth - 1 times
     seed + conv1x1x1(relu(x))
 
-The sum with the seed is kept in fp32 whatever the precision of the convolutions: the logits are
-carried from move to move, and a rounding error would be carried with them.
+The last layer and the sum with the seed are fp32 whatever the precision of the convolutions: the
+logits are carried from move to move, and a rounding error would be carried with them. With the
+last layer in bf16 the published network says 0.006 too much in the mean, with it in fp32 0.001; the
+time of a move is the same.
 """
 
 from __future__ import annotations
@@ -99,9 +101,10 @@ class FFN(nn.Module):
         Returns:
             (sample, 1, z, y, x) logits, fp32.
         """
-        x = fields.to(self.last.weight.dtype)
+        x = fields.to(self.first_a.weight.dtype)
         x = self.blocks(self.first_b(torch.relu(self.first_a(x))))
-        update: Tensor = self.last(torch.relu(x))
+        with torch.autocast(fields.device.type, enabled=False):
+            update: Tensor = self.last(torch.relu(x).to(self.last.weight.dtype))
         return fields[:, 1:] + update.float()
 
 

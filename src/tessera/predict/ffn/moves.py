@@ -45,6 +45,7 @@ class Mover:
         )
         own.load_state_dict(net.state_dict())
         own = own.to(device.device, device.dtype, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        own.last.float().load_state_dict(net.last.state_dict())  # not rounded: fp32 as it was
         own.eval().requires_grad_(False)
         self.deltas, self.fov = net.deltas, net.fov
         # Sizes are the same at each call: the input is one buffer, filled anew.
