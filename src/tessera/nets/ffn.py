@@ -103,7 +103,7 @@ class FFN(nn.Module):
         """
         x = fields.to(self.first_a.weight.dtype)
         x = self.blocks(self.first_b(torch.relu(self.first_a(x))))
-        with torch.autocast(fields.device.type, enabled=False):
+        with torch.autocast("cuda" if fields.is_cuda else "cpu", enabled=False):
             update: Tensor = self.last(torch.relu(x).to(self.last.weight.dtype))
         return fields[:, 1:] + update.float()
 
