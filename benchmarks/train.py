@@ -1,13 +1,11 @@
 """Training speed: one rank on one core against N ranks on N cores; and the share of the feed.
 
-    python benchmarks/train.py [--ranks 2] [--steps 240] [--turns 2] [--out FILE]
+    python benchmarks/train.py [--ranks 2] [--rounds 6] [--out FILE]
 
-A volume of noise and balls is trained on with the default network. Each run is `tessera train` as
-anyone would start it; its speed is that of all steps after the first line of `curves.jsonl`. A
-machine's speed drifts, so runs that are compared take turns; the speed-up is the median of the
-turns'. The one rank is confined to one core, as a cluster does to it (`--cpus-per-task=1`). As many
-trainings of one rank, side by side and strangers to each other, say what the cores and the memory
-that they share allow: the ceiling of any speed-up.
+A volume of noise and balls is trained on with the default network. Each training is `tessera train`
+as anyone would start it; they run by turns, in slices (``slices.py``). The one rank is confined to
+one core, as a cluster does to it (`--cpus-per-task=1`). As many trainings of one rank, side by side
+and strangers to each other, say what the cores and the memory that they share allow.
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,12 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from slices import compare
 
 from tessera.volume.box import Box, Triple
 from tessera.volume.record import atomic_write
 from tessera.volume.store import Layout, create_volume
 
 SHAPE = (96, 128, 128)
+BATCH = 2
+FOREVER = 1_000_000  # steps: a training ends when it is no longer wanted
 
 
 def specimen(folder: Path) -> None:
@@ -54,11 +54,6 @@ def specimen(folder: Path) -> None:
     (folder / "volume.json").write_text(json.dumps(facts))
 
 
-def settings_of(steps: int) -> dict[str, Any]:
-    """The default network's settings."""
-    return {"classes": ["background", "soma"], "steps": steps, "lr_scaling": "none"}
-
-
 def start(
     folder: Path, name: str, ranks: int, settings: dict[str, Any], core: int = 0
 ) -> subprocess.Popen[bytes]:
@@ -81,72 +76,28 @@ def start(
     return subprocess.Popen(call, env=env)
 
 
-def speed(training: subprocess.Popen[bytes], out: Path) -> dict[str, float]:
-    """Wait for a training; return its samples a second and the feed's share of the time."""
-    if training.wait() != 0:
-        raise SystemExit(f"the training in {out.name} failed")
-    lines: list[dict[str, Any]] = [
-        json.loads(line) for line in (out / "curves.jsonl").read_text().splitlines()
-    ]
-    steady = lines[1:]  # as many steps in each, so that times add up
-    return {
-        "samples_per_s": round(statistics.harmonic_mean(x["samples_per_s"] for x in steady), 4),
-        "feed_share": round(statistics.fmean(x["feed_share"] for x in steady), 4),
-    }
-
-
-def measure(folder: Path, ranks: int, steps: int) -> dict[str, float]:
-    """Train with so many ranks."""
-    name = f"ranks_{ranks}"
-    return speed(start(folder, name, ranks, settings_of(steps)), folder / name)
-
-
-def strangers(folder: Path, count: int, steps: int) -> float:
-    """Return the samples a second of so many trainings of one rank at a time, summed."""
-    names = [f"stranger_{n}" for n in range(count)]
-    trainings = [start(folder, name, 1, settings_of(steps), n) for n, name in enumerate(names)]
-    pairs = zip(trainings, names, strict=True)
-    return sum(speed(training, folder / name)["samples_per_s"] for training, name in pairs)
-
-
 def main() -> None:
     """Measure and print ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=240)
-    parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=12.0, help="of a slice")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/train.json"))
     args = parser.parse_args()
-    turns = []
-    for _ in range(args.turns):
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            specimen(folder)
-            one = measure(folder, 1, args.steps)
-            many = measure(folder, args.ranks, args.steps)
-            apart = strangers(folder, args.ranks, args.steps)
-        turns.append(
-            {
-                "one_rank": one,
-                "ranks": many,
-                "speed_up": round(many["samples_per_s"] / one["samples_per_s"], 3),
-                "speed_up_of_strangers": round(apart / one["samples_per_s"], 3),
-            }
-        )
-        print(json.dumps(turns[-1]), flush=True)
-    found = {
-        "ranks": args.ranks,
-        "steps": args.steps,
-        "turns": turns,
-        **{
-            name: round(statistics.median(turn[name] for turn in turns), 3)
-            for name in ("speed_up", "speed_up_of_strangers")
-        },
-        "bar_speed_up_2_ranks": 1.8,
-        "bar_feed_share": 0.1,
-    }
+    settings = {
+        "classes": ["background", "soma"], "batch": BATCH, "steps": FOREVER, "lr_scaling": "none"
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        specimen(folder)
+
+        def begin(name: str, ranks: int, core: int) -> subprocess.Popen[bytes]:
+            return start(folder, name, ranks, settings, core)
+
+        found = compare(begin, folder, args.ranks, BATCH, args.rounds, args.seconds)
+    found["bar_feed_share"] = 0.1
     atomic_write(args.out, json.dumps(found, indent=1) + "\n")
-    print(json.dumps(found, indent=1))
+    print(json.dumps({key: value for key, value in found.items() if key != "rounds"}, indent=1))
 
 
 if __name__ == "__main__":
