@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from tessera.errors import TesseraError
 from tessera.nets import norm, registry
 from tessera.nets.norm import BatchNorm
+from tessera.nets.unet3d import still
 
 CASES = [
     ("unet3d", (4, 6), {}),
+    ("unet3d", (4, 6), {"norm": "none"}),
     ("unet3d", (4, 6), {"stem": 1, "residual": False}),
     ("unet3d", (4, 5, 6), {"stem": 1, "strides": [[1, 2, 2], [2, 2, 2]], "convs": 1}),
     ("unet3d", (4, 6), {"stem": [1, 4, 4], "kernel": [1, 3, 3], "convs": 1}),
@@ -93,6 +95,23 @@ def test_folding_leaves_plain_convolutions_that_say_the_same(name, channels, opt
     assert not any(isinstance(m, BatchNorm) for m in folded.modules())
     plain = registry.build(name, 2, channels, {**options, "norm": "none"})
     assert set(plain.state_dict()) == set(folded.state_dict())
+
+
+def test_residual_branches_begin_as_nothing_where_no_norm_holds_them():
+    """Zhang 2019, arXiv:1901.09321: a network of any depth is its skips alone."""
+    torch.manual_seed(0)
+    deep = registry.build("unet3d", 2, (8,), {"stem": 1, "convs": 9, "norm": "none"})
+    twin = copy.deepcopy(deep)
+    still(twin)
+    x = torch.randn(1, 1, 8, 8, 8)
+    alone = twin.head(torch.relu(twin.encode[0].skip(torch.relu(twin.stem(x)))))
+    torch.testing.assert_close(twin(x), alone)
+    assert not torch.allclose(deep(x), alone)
+    twin(x).sum().backward()  # and the branch learns from the first step on
+    assert twin.encode[0].units[-1][0].weight.grad.abs().sum() > 0
+    held = registry.build("unet3d", 2, (8,))
+    still(held)
+    assert held.encode[0].units[-1][0].weight.abs().sum() > 0
 
 
 def test_planes_of_the_flat_network_do_not_see_each_other():

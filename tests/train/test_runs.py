@@ -247,9 +247,11 @@ def _ranks(specimen, settings, name, count, expected=None):
 
 
 @needs_ranks
-def test_two_ranks_are_one_with_twice_the_batch(specimen, small):
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_two_ranks_are_one_with_twice_the_batch(specimen, small, norm):
     """After 10 steps the weights agree to 1e-3 of the largest; and two ranks repeat bit for bit."""
-    settings = {**small, "steps": 10, "batch": 1}
+    options = {**small.get("net_options", {}), "norm": norm}
+    settings = {**small, "steps": 10, "batch": 1, "net_options": options}
     first = _ranks(specimen, settings, "two", 2)
     assert first.returncode == 0, first.stderr
     assert _ranks(specimen, settings, "again", 2).returncode == 0

@@ -95,7 +95,7 @@ class UNet3d(nn.Module):
         kernel: size of the convolutions (or z, y, x sizes, odd).
         convs: convolutions in a block.
         residual: add a block's input to its output, and pool by strided convolutions.
-        norm: ``batch`` (frozen and folded at inference) or ``none``.
+        norm: ``batch`` (frozen and folded at inference) or ``none``, see :func:`still`.
         detail: features at the voxels' resolution beside a stem that halves; 0 is none.
     """
 
@@ -222,3 +222,17 @@ class UNet3d(nn.Module):
             return reach.union(stem(level(0, head(features))), small(features))
 
         return detailed
+
+
+def still(net: nn.Module) -> None:
+    """Let residual branches without a norm begin as nothing, so that depth does not raise values.
+
+    Each block is then its skip alone, and learns what to add (Zhang 2019, arXiv:1901.09321; in
+    networks of this depth a last convolution of zeros is all it takes). For a training to call.
+    """
+    for block in net.modules():
+        if isinstance(block, Block) and block.residual:
+            last = block.units[-1]
+            assert isinstance(last, nn.Sequential)
+            if not any(isinstance(layer, BatchNorm) for layer in last):
+                nn.init.zeros_(last[0].weight)  # type: ignore[arg-type]

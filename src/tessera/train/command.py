@@ -128,6 +128,7 @@ def run(
     from tessera.compute import device as devices
     from tessera.compute.signals import Warned as Never
     from tessera.nets import registry
+    from tessera.nets.unet3d import still
     from tessera.train import checkpoint, loop
     from tessera.train.export import export
     from tessera.train.sampling import Sampler
@@ -144,6 +145,7 @@ def run(
 
     torch.manual_seed(settings.seed)
     net = registry.build(settings.net, len(classes), settings.channels, settings.net_options)
+    still(net)
     _check_patch(settings, net)
     net = net.to(device.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
