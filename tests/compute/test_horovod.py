@@ -1,7 +1,5 @@
 """Gradients that are averaged over ranks, against the mean of what each rank had."""
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,22 +7,22 @@ from pathlib import Path
 import pytest
 import torch
 
-PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+from tests.launcher import ENVIRONMENT, needs_mpi, on_ranks
+
 RANKS = 3
 
 
-@pytest.mark.skipif(shutil.which("mpiexec", path=PATH) is None, reason="no mpiexec here")
+@needs_mpi
 def test_averages_are_the_mean_as_exactly_as_what_travels():
     pytest.importorskip("horovod.torch")
-    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    average = Path(__file__).with_name("average.py")
     done = subprocess.run(
-        [
-            "mpiexec", "--oversubscribe", "--bind-to", "none", "-n", str(RANKS), sys.executable,
-            str(Path(__file__).with_name("average.py")), str(RANKS),
-        ],
-        env={**os.environ, **root, "PATH": PATH, "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        [*on_ranks(RANKS), sys.executable, str(average), str(RANKS)],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     found = {tuple(line.split()[:2]): line.split()[2:] for line in done.stdout.splitlines()}
     for rank in range(RANKS):  # Horovod's thread, and what it has started, goes behind all others

@@ -1,8 +1,6 @@
 """Whole trainings of seconds: they learn, repeat, resume, stop, and agree whatever the ranks."""
 
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +21,7 @@ from tessera.nets import bundle
 from tessera.train import command
 from tessera.volume.box import Box
 from tessera.volume.store import open_volume
+from tests.launcher import ENVIRONMENT, MPIEXEC, on_ranks
 
 BUNDLE = (bundle.WEIGHTS, bundle.FACTS)
 
@@ -221,27 +220,24 @@ def test_boxes_side_by_side_do_not_overlap(small):
 
 # --- ranks ---------------------------------------------------------------------------------------
 
-HOROVOD = shutil.which(
-    "mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-)
 try:
-    import horovod.torch  # noqa: F401
+    import horovod.torch
+
+    HOROVOD = horovod.torch.__name__
 except ImportError:
     HOROVOD = None
-needs_ranks = pytest.mark.skipif(HOROVOD is None, reason="no Horovod or no mpiexec here")
+needs_ranks = pytest.mark.skipif(None in (HOROVOD, MPIEXEC), reason="no Horovod or no mpiexec here")
 
 
 def _ranks(specimen, settings, name, count, expected=None):
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     return subprocess.run(
         [
-            HOROVOD, "--oversubscribe", "--bind-to", "none", "-n", str(count),
-            sys.executable, "-m", "tessera.cli", "train", "m", "--settings", json.dumps(settings),
+            *on_ranks(count), sys.executable, "-m", "tessera.cli", "train", "m",
+            "--settings", json.dumps(settings),
             "--volume", str(specimen / "volume.json"), "--truth", str(specimen / "truth.zarr"),
             "--out", str(specimen / name), "--ranks", str(expected or count),
         ],
-        env={**os.environ, **root, "PATH": path, "OMP_NUM_THREADS": "1"},
+        env=ENVIRONMENT,
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
 
@@ -250,8 +246,7 @@ def _ranks(specimen, settings, name, count, expected=None):
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_two_ranks_are_one_with_twice_the_batch(specimen, small, norm):
     """After 10 steps the weights agree to 1e-3 of the largest; and two ranks repeat bit for bit."""
-    options = {**small.get("net_options", {}), "norm": norm}
-    settings = {**small, "steps": 10, "batch": 1, "net_options": options}
+    settings = {**small, "steps": 10, "batch": 1, "net_options": {"norm": norm}}
     first = _ranks(specimen, settings, "two", 2)
     assert first.returncode == 0, first.stderr
     assert _ranks(specimen, settings, "again", 2).returncode == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,10 +18,10 @@ from tessera.errors import Requeue, TesseraError, WorkFailed
 from tessera.volume.box import Block
 from tessera.volume.engine import Task, run_batch
 from tessera.volume.record import Record, journal_path, read_done, read_record
+from tests.launcher import ENVIRONMENT, needs_mpi, on_ranks
 from tests.volume.workload import GRID, made, prepare, right, task
 
 WORK = Path(__file__).with_name("workload.py")
-AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 ALL = [block.name for block in GRID]
 
 
@@ -47,15 +47,24 @@ def start(folder: Path, pause: float, ranks: int = 1) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(folder: Path, blocks: int) -> None:
+def wait_for(folder: Path, blocks: int, process: subprocess.Popen[str]) -> None:
     """Wait until so many blocks are noted as done."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
+        ended = process.poll() is not None
         found = read_record(folder / "records/0000.json")
         if found is not None and len(found.entries) >= blocks:
             return
+        if ended:
+            raise AssertionError(f"the batch ended ({process.returncode}): {said(process)}")
         time.sleep(0.02)
-    raise AssertionError("the batch did not get on")
+    process.kill()
+    raise AssertionError(f"the batch did not get on: {said(process)}")
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    """What a process wrote on stderr, once it has ended."""
+    return process.communicate()[1]
 
 
 def wait_for_silence(folder: Path) -> None:
@@ -78,7 +87,7 @@ def test_all_blocks_once_and_right(folder: Path) -> None:
 
 def test_killed_it_goes_on(folder: Path) -> None:
     process = start(folder, 0.15)
-    wait_for(folder, 3)
+    wait_for(folder, 3, process)
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
@@ -93,7 +102,7 @@ def test_killed_it_goes_on(folder: Path) -> None:
 
 def test_warned_it_stops_and_goes_on(folder: Path) -> None:
     process = start(folder, 0.15)
-    wait_for(folder, 2)
+    wait_for(folder, 2, process)
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=60)
     assert process.returncode == Requeue.exit_status == 75 and "run again" in error
@@ -180,32 +189,20 @@ def test_bytes_do_not_depend_on_batches(folder: Path, tmp_path_factory: Any) -> 
 # --- two ranks --------------------------------------------------------------------------------
 
 
-def mpiexec() -> str | None:
-    """The launcher beside this Python, or on the path."""
-    beside = Path(sys.executable).with_name("mpiexec")
-    return str(beside) if beside.exists() else shutil.which("mpiexec")
-
-
-needs_mpi = pytest.mark.skipif(mpiexec() is None, reason="no mpiexec here; make setup brings one")
-
-
-def on_ranks(folder: Path, count: int, expected: int, bad: str = "-", pause: float = 0.0) -> Any:
+def launched(folder: Path, count: int, expected: int, bad: str = "-", pause: float = 0.0) -> Any:
     """Run the workload under the launcher."""
-    launcher = mpiexec()
-    assert launcher is not None
     return subprocess.run(
-        [launcher, "--allow-run-as-root", "--oversubscribe", "-n", str(count)]
-        + [sys.executable, str(WORK), str(folder), str(expected), str(pause), bad],
+        [*on_ranks(count), sys.executable, str(WORK), str(folder), str(expected), str(pause), bad],
         capture_output=True,
         text=True,
         timeout=120,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=ENVIRONMENT,
     )
 
 
 @needs_mpi
 def test_two_ranks_share_the_blocks(folder: Path) -> None:
-    done = on_ranks(folder, 2, 2, pause=0.02)
+    done = launched(folder, 2, 2, pause=0.02)
     assert done.returncode == 0, done.stderr
     assert sorted(made(folder)) == sorted(ALL) and right(folder)
     assert read_done(folder / "records/0000.json").complete
@@ -217,14 +214,15 @@ def test_kills_cost_no_more_than_the_ranks_have_in_hand(folder: Path, count: int
     kills = 0
     record = folder / "records/0000.json"
     for goal in (3, 8, 13, 18, 23):
-        launcher = [] if count == 1 else [str(mpiexec()), "--oversubscribe", "-n", str(count)]
+        launcher = [] if count == 1 else on_ranks(count)
         process = subprocess.Popen(
             [*launcher, sys.executable, str(WORK), str(folder), str(count), "0.05", "-"],
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
             start_new_session=True,
-            env=os.environ | AS_ROOT,
+            env=ENVIRONMENT,
         )
-        wait_for(folder, goal)
+        wait_for(folder, goal, process)
         time.sleep(dice.uniform(0, 0.1))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -238,7 +236,7 @@ def test_kills_cost_no_more_than_the_ranks_have_in_hand(folder: Path, count: int
 
 @needs_mpi
 def test_a_failure_on_a_rank_is_named(folder: Path) -> None:
-    done = on_ranks(folder, 2, 2, bad="0.2.1", pause=0.02)
+    done = launched(folder, 2, 2, bad="0.2.1", pause=0.02)
     assert done.returncode != 0 and "block 0.2.1" in done.stderr
     assert sorted(made(folder)) == sorted(set(ALL) - {"0.2.1"})
     run(folder)
@@ -247,6 +245,19 @@ def test_a_failure_on_a_rank_is_named(folder: Path) -> None:
 
 @needs_mpi
 def test_a_wrong_number_of_ranks_is_refused(folder: Path) -> None:
-    done = on_ranks(folder, 2, 3)
+    done = launched(folder, 2, 3)
     assert done.returncode != 0 and made(folder) == []
     assert "should be 3 MPI ranks" in done.stdout + done.stderr
+
+
+@needs_mpi
+def test_a_killed_launchers_folder_does_not_stop_the_next(tmp_path: Path) -> None:
+    # Open MPI names it by the launcher's process number, and those come round.
+    left = 'mkdir "$TMPDIR/ompi.$$" && echo left > "$TMPDIR/ompi.$$/pmix.$(uname -n).tool" && '
+    line = " ".join(shlex.quote(word) for word in [*on_ranks(2), "echo", "fine"])
+    env = ENVIRONMENT | {"TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        ["sh", "-c", f"{left} exec {line}"], env=env, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["fine", "fine"], done.stderr
+    assert [path.read_text() for path in tmp_path.glob("ompi.*/*")] == ["left\n"]

@@ -129,7 +129,10 @@ for name, classes in OBJECTS.items():
 
 # On one machine; a cluster's profile names its own as the resource `mpi`. Jobs beside each other
 # would otherwise bind their ranks to the same first cores, and ranks that wait would spin.
-MPIEXEC = "mpiexec --oversubscribe --bind-to none --mca mpi_yield_when_idle 1"
+MPIEXEC = (
+    f"sh {shlex.quote(os.path.join(workflow.basedir, 'workflow/scripts/mpiexec'))} "
+    "--oversubscribe --bind-to none --mca mpi_yield_when_idle 1"
+)
 
 
 def launch(wildcards, resources, threads):
