@@ -157,7 +157,8 @@ def test_seam_score_sees_a_seam_and_nothing_else(tmp_path: Path) -> None:
         )
         volume = create_volume(tmp_path / "v.zarr", layout)
         volume.write(Box.whole((32, 32, 32)), values.astype(np.uint8))
-        assert seam_score(volume, grid, (align,) * 3)["axes"] == pytest.approx(axes, rel=1e-3)
+        found = seam_score(volume, grid, (align,) * 3, 0.1)["axes"]
+        assert found == pytest.approx(axes, rel=5e-3)
 
 
 def test_seam_score_tells_blocks_that_were_given_no_halo(tmp_path: Path) -> None:
@@ -175,6 +176,6 @@ def test_seam_score_tells_blocks_that_were_given_no_halo(tmp_path: Path) -> None
         volumes[name] = create_volume(tmp_path / f"{name}.zarr", layout)
         values = torch.sigmoid(logits / whole.std()).mul(255).round()
         volumes[name].write(Box.whole((96, 96, 96)), values.to(torch.uint8).numpy())
-    score = {name: seam_score(v, grid, tuple(net.align)) for name, v in volumes.items()}
+    score = {name: seam_score(v, grid, tuple(net.align), 2) for name, v in volumes.items()}
     assert score["whole"]["score"] < 1.02
     assert score["alone"]["score"] > 1.2

@@ -21,12 +21,13 @@ def run_example(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtur
     """Return a function that makes a target of an example, below a folder of the test's own.
 
     It takes the example's name, the target within the specimen's results and, for a training that
-    is cut short unless ``--whole`` is given, its steps. It returns the folder of these results.
+    is cut short unless ``--whole`` is given, its steps; and what the section ``predict`` says
+    besides. It returns the folder of these results.
     """
     scripts = Path(sys.executable).parent
     snakemake = shutil.which("snakemake", path=str(scripts)) or "snakemake"
 
-    def run(name: str, target: str, steps: int | None = None) -> Path:
+    def run(name: str, target: str, steps: int | None = None, **predict: float) -> Path:
         folder = tmp_path_factory.mktemp(name)
         (folder / "shared").symlink_to(REPO.parent / "shared")  # the files say ../shared/data
         here = folder / "run"
@@ -35,6 +36,7 @@ def run_example(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtur
         if steps and not request.config.getoption("--whole"):
             for model in config["models"].values():
                 model["steps"] = steps
+        config["predict"] |= predict
         (here / "config.yaml").write_text(yaml.safe_dump(config))
         subprocess.run(
             [

@@ -69,7 +69,10 @@ def _finish(laid_out: object) -> None:
     records: list[Record] = [
         read_done(laid_out.folder / "records" / f"{n:04d}.json") for n in range(laid_out.batches)
     ]
-    score = seam_score(open_volume(laid_out.folder / laid_out.path), laid_out.grid, laid_out.align)
+    # Of 255, as probabilities are kept; every change of class counts.
+    least = 2.0 if laid_out.settings.output == "probabilities" else 0.1
+    prediction = open_volume(laid_out.folder / laid_out.path)
+    score = seam_score(prediction, laid_out.grid, laid_out.align, least)
     whole = Record("", 0)  # as one record, so that the digest does not depend on batches
     for record in records:
         whole.entries |= record.entries

@@ -1,13 +1,19 @@
 """The seam score: can a block face be told from inside?
 
-Across each block face the mean absolute step of the probabilities is compared with those of the
-nearest planes within the blocks that are alike to the network. The score is the larger of the two
-over the smaller: 1 where the block does not show. It counts both ways, because a block that was
-given no halo often steps less at its faces, not more: zeros behind a face damp both of its sides.
+At a block face each voxel's step d to the next one is held against m, the mean of its steps two
+planes before and after: (d - m) / (d + m). The mean of that over the voxels where anything steps is
+e, and (1 + e) / (1 - e) by what factor the face steps more than what is beside it. So it is at the
+nearest planes within the blocks that are alike to the network, and the score is the larger of the
+two factors over the smaller: 1 where the block does not show. It counts both ways, because a block
+that was given no halo may step less at its faces than inside: zeros behind a face damp both sides.
 
-A network that halves its maps, and doubles them again, steps more between some pairs of planes than
-between others, over and over, whatever the block; faces are all at one place of that pattern, so
-only planes at the same place say what a step inside is.
+Voxel by voxel and beside: what lies at a face is not what lies some planes further, and the summed
+steps of single planes of a real specimen differ by a tenth and more; these factors by a quarter of
+that. With the one or two faces of a small volume the score still says no more than some percent.
+
+Planes alike: a network that halves its maps, and doubles them again, steps more between some pairs
+of planes than between others, over and over, whatever the block; faces are all at one place of that
+pattern, so only planes at the same place say what a step inside is.
 """
 
 from __future__ import annotations
@@ -17,11 +23,13 @@ import numpy as np
 from tessera.volume.box import Box, Grid
 from tessera.volume.store import Volume
 
-_QUIET = 1e-3  # mean steps (of 255, or of a class) far below this say nothing about seams
+_BESIDE = 2  # planes on each side
+_ALIKE = 3  # planes on each side
+_MOST = 0.999  # of e
 
 
 def seam_score(
-    volume: Volume, grid: Grid, align: tuple[int, int, int]
+    volume: Volume, grid: Grid, align: tuple[int, int, int], least: float
 ) -> dict[str, float | list[float]]:
     """Return ``score`` and the score of each axis (z, y, x) of a prediction.
 
@@ -31,32 +39,52 @@ def seam_score(
         volume: the prediction.
         grid: its blocks.
         align: voxels (z, y, x) after which the network's pattern begins anew: its blocks' grid.
+        least: d + m of a voxel that steps, so that rounding is no step.
     """
-    across, inside, voxels = np.zeros(3), np.zeros(3), np.zeros(3)
+    sums = np.zeros((3, 4))  # of each axis, at faces and inside: of the voxels' shares, and voxels
     for block in grid:
         for axis, side in enumerate(grid.block):
-            apart = min(align[axis], side // 2)  # planes that are no faces themselves
             face = block.write.start[axis]
-            first, last = face - 1 - apart, face + 1 + apart
-            if first < 0 or last > volume.shape[axis]:
+            alike = _alike(face, align[axis], side, volume.shape[axis])
+            if not face or not alike:
                 continue
+            first, last = min(face, *alike) - 1 - _BESIDE, max(face, *alike) + 1 + _BESIDE
             start, stop = list(block.write.start), list(block.write.stop)
             start[axis], stop[axis] = first, last
             values = volume.read(Box.of(tuple(start), tuple(stop))).astype(np.float32)
-            values = np.moveaxis(values, axis - 3, 0)
-            before, at, after = (
-                float(np.abs(values[n + 1] - values[n]).sum()) for n in (0, apart, 2 * apart)
-            )
-            across[axis] += at
-            inside[axis] += (before + after) / 2
-            voxels[axis] += values[0].size
-    axes = [_apart(*sums) for sums in zip(across, inside, voxels, strict=True)]
-    return {"score": _apart(across.sum(), inside.sum(), voxels.sum()), "axes": axes}
+            steps = np.abs(np.diff(np.moveaxis(values, axis - 3, 0), axis=0))
+            at, *inside = (_shares(steps, plane - first - 1, least) for plane in (face, *alike))
+            sums[axis] += [*at, *np.mean(inside, axis=0)]
+    axes = [_differ(*own) for own in sums]
+    return {"score": _differ(*sums.sum(axis=0)), "axes": axes}
 
 
-def _apart(across: float, inside: float, voxels: float) -> float:
-    """Return by what factor two sums of steps differ; 1 if there is no face, or hardly a step."""
-    if not voxels:
+def _alike(face: int, align: int, side: int, size: int) -> list[int]:
+    """Planes near a face that are alike to it, and lie within a block with those beside them."""
+    least = 2 * _BESIDE + 1
+    apart = min(-(-least // align) * align, side // 2)
+    away = [sign * n * apart for n in range(1, _ALIKE + 1) for sign in (-1, 1)]
+    return [
+        face + a
+        for a in away
+        if abs(a) <= side // 2 and 1 + _BESIDE <= face + a <= size - 1 - _BESIDE
+    ]
+
+
+def _shares(steps: np.ndarray, at: int, least: float) -> tuple[float, int]:
+    """Return the sum of (d - m) / (d + m) over voxels of a plane that step, and their number."""
+    beside = [steps[at + sign * n] for n in range(1, _BESIDE + 1) for sign in (-1, 1)]
+    own, mean = steps[at], sum(beside) / len(beside)
+    both = own + mean
+    kept = both >= least
+    return float(((own - mean)[kept] / both[kept]).sum(dtype=np.float64)), int(kept.sum())
+
+
+def _differ(face: float, face_voxels: float, inside: float, inside_voxels: float) -> float:
+    """Return by what factor two planes' steps differ; 1 if there is no face, or no step."""
+    if not face_voxels and not inside_voxels:
         return 1.0
-    least, most = sorted((across / voxels, inside / voxels))
-    return float((most + _QUIET) / (least + _QUIET))
+    # An e of 1 or -1 (steps nowhere but at faces, or nowhere there) would be beyond any number.
+    shares = (face / max(face_voxels, 1), inside / max(inside_voxels, 1))
+    lower, upper = sorted((1 + _MOST * e) / (1 - _MOST * e) for e in shares)
+    return float(upper / lower)
