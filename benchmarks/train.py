@@ -1,13 +1,13 @@
 """Training speed: one rank on one core against N ranks on N cores; and the share of the feed.
 
-    python benchmarks/train.py [--ranks 2] [--rounds 6] [--norm batch]
+    python benchmarks/train.py [--ranks 2] [--rounds 6] [--norm plain]
 
 A volume of noise and balls is trained on with the default network. Each training is `tessera train`
 as anyone would start it; they run by turns, in slices (``slices.py``). The one rank is confined to
 one core, as a cluster does to it (`--cpus-per-task=1`). As many trainings of one rank, side by side
 and strangers to each other, say what the cores and the memory that they share allow. Writes the
-norm's part of `benchmarks/results/train.json`: with batch norm ranks meet thirteen times a step,
-without a norm once.
+norm's part of `benchmarks/results/train.json`: ranks meet once a step, and with a batch norm after
+every convolution thirteen times.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=12.0, help="of a slice")
-    parser.add_argument("--norm", choices=("batch", "none"), default="batch")
+    parser.add_argument("--norm", choices=("plain", "batch"), default="plain")
     args = parser.parse_args()
     settings = {
         "classes": ["background", "soma"], "batch": BATCH, "steps": FOREVER, "lr_scaling": "none",

@@ -15,7 +15,8 @@ from tessera.nets.unet3d import still
 
 CASES = [
     ("unet3d", (4, 6), {}),
-    ("unet3d", (4, 6), {"norm": "none"}),
+    ("unet3d", (4, 6), {"norm": "batch"}),
+    ("unet3d", (4, 6), {"norm": "none", "detail": 3}),
     ("unet3d", (4, 6), {"stem": 1, "residual": False}),
     ("unet3d", (4, 5, 6), {"stem": 1, "strides": [[1, 2, 2], [2, 2, 2]], "convs": 1}),
     ("unet3d", (4, 6), {"stem": [1, 4, 4], "kernel": [1, 3, 3], "convs": 1}),
@@ -109,9 +110,18 @@ def test_residual_branches_begin_as_nothing_where_no_norm_holds_them():
     assert not torch.allclose(deep(x), alone)
     twin(x).sum().backward()  # and the branch learns from the first step on
     assert twin.encode[0].units[-1][0].weight.grad.abs().sum() > 0
-    held = registry.build("unet3d", 2, (8,))
+    held = registry.build("unet3d", 2, (8,), {"norm": "batch"})
     still(held)
     assert held.encode[0].units[-1][0].weight.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [({}, 0), ({"detail": 3}, 2), ({"residual": False}, 6), ({"norm": "batch", "detail": 3}, 8)],
+)
+def test_plain_norms_are_where_no_skip_passes_by(options, found):
+    net = registry.build("unet3d", 2, (4, 6), options)  # three blocks of two convolutions
+    assert sum(isinstance(m, BatchNorm) for m in net.modules()) == found
 
 
 def test_planes_of_the_flat_network_do_not_see_each_other():

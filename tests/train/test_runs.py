@@ -243,7 +243,7 @@ def _ranks(specimen, settings, name, count, expected=None):
 
 
 @needs_ranks
-@pytest.mark.parametrize("norm", ["none", "batch"])
+@pytest.mark.parametrize("norm", ["plain", "batch"])
 def test_two_ranks_are_one_with_twice_the_batch(specimen, small, norm):
     """After 10 steps the weights agree to 1e-3 of the largest; and two ranks repeat bit for bit."""
     settings = {**small, "steps": 10, "batch": 1, "net_options": {"norm": norm}}

@@ -38,6 +38,8 @@ class SegNet(nn.Module):
         norm: str = "batch",
     ) -> None:
         super().__init__()
+        if norm not in ("batch", "none"):
+            raise ValueError(f"norm is 'batch' or 'none', not {norm!r}")
         self.stride, self.kernel, self.convs = triple(stride), triple(kernel), convs
         if any(k % 2 == 0 for k in self.kernel):
             raise ValueError(f"kernels are odd, not {self.kernel}")

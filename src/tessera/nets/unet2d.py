@@ -21,7 +21,7 @@ class UNet2d(UNet3d):
         stem: factor (1, 2 or 4) between the voxels and level 0, in y and x.
         convs: convolutions in a block.
         residual: see :class:`~tessera.nets.unet3d.UNet3d`.
-        norm: ``batch`` (frozen and folded at inference) or ``none``.
+        norm: see :class:`~tessera.nets.unet3d.UNet3d`.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class UNet2d(UNet3d):
         stem: int = 1,
         convs: int = 2,
         residual: bool = False,
-        norm: str = "batch",
+        norm: str = "plain",
     ) -> None:
         super().__init__(
             outputs,

@@ -39,14 +39,12 @@ def triple(value: int | Sequence[int]) -> Size:
 
 
 def conv_unit(inputs: int, outputs: int, kernel: Size, norm: str, relu: bool = True) -> nn.Module:
-    """Convolution that keeps the size, then norm, then ReLU."""
-    if norm not in ("batch", "none"):
-        raise ValueError(f"norm is 'batch' or 'none', not {norm!r}")
+    """Convolution that keeps the size, then norm unless it is ``none``, then ReLU."""
     padding = triple([k // 2 for k in kernel])
     layers: list[nn.Module] = [
         Conv3d(inputs, outputs, kernel, padding=padding, bias=norm == "none")
     ]
-    if norm == "batch":
+    if norm != "none":
         layers.append(BatchNorm(outputs))
     if relu:
         layers.append(nn.ReLU(inplace=True))
@@ -95,7 +93,10 @@ class UNet3d(nn.Module):
         kernel: size of the convolutions (or z, y, x sizes, odd).
         convs: convolutions in a block.
         residual: add a block's input to its output, and pool by strided convolutions.
-        norm: ``batch`` (frozen and folded at inference) or ``none``, see :func:`still`.
+        norm: ``plain`` normalises the convolutions that no sum with a block's input passes by:
+            those of ``detail``, and all if not ``residual``; ``batch`` normalises all, ``none``
+            none. A norm is frozen at inference, and folded into its convolution. Residual branches
+            without one begin as nothing, see :func:`still`.
         detail: features at the voxels' resolution beside a stem that halves; 0 is none.
     """
 
@@ -108,7 +109,7 @@ class UNet3d(nn.Module):
         kernel: int | Sequence[int] = 3,
         convs: int = 2,
         residual: bool = True,
-        norm: str = "batch",
+        norm: str = "plain",
         detail: int = 0,
     ) -> None:
         super().__init__()
@@ -127,6 +128,9 @@ class UNet3d(nn.Module):
             raise ValueError("detail goes beside a stem of 2 or 4; with a stem of 1 it is there")
         if any(k % 2 == 0 for k in self.kernel):
             raise ValueError(f"kernels are odd, not {self.kernel}")
+        if norm not in ("plain", "batch", "none"):
+            raise ValueError(f"norm is 'plain', 'batch' or 'none', not {norm!r}")
+        within = "none" if norm == "plain" and residual else norm  # of the blocks
         self.detailed = detail > 0
         self.align = triple([self._product(a) for a in range(3)])
         self.halo = triple([reach.radius(self._needs(a), self.align[a]) for a in range(3)])
@@ -145,12 +149,12 @@ class UNet3d(nn.Module):
                 )
             elif level:
                 self.down.append(nn.MaxPool3d(steps[level - 1]))
-            self.encode.append(Block(before, width, self.kernel, convs, norm, residual))
+            self.encode.append(Block(before, width, self.kernel, convs, within, residual))
             if level:
                 self.up.append(
                     nn.ConvTranspose3d(width, before, steps[level - 1], stride=steps[level - 1])
                 )
-                self.decode.append(Block(2 * before, before, self.kernel, convs, norm, residual))
+                self.decode.append(Block(2 * before, before, self.kernel, convs, within, residual))
         self.head: nn.Module = (
             Conv3d(first, outputs, 1)
             if max(self.stem_by) == 1
