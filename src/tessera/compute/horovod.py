@@ -10,13 +10,15 @@ result. Where the ranks talk MPI these go straight to it, on a communicator of t
 
 Horovod's thread never sleeps for long: it asks the other ranks whether there is work, and offers
 its core to others, but a moment only, until it has their answer. As one of equals it interrupts the
-thread that computes up to three thousand times a step; so it is given the lowest priority, which
-leaves it all of a core when the computing thread waits for what it brings.
+thread that computes up to three thousand times a step; so it is given the lowest priority, and a
+thread that waits for what it brings sleeps: Horovod's own waiting keeps the core, which the
+reduction itself then hardly gets.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,6 +30,7 @@ from tessera.errors import TesseraError
 
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "HOROVOD_SIZE")
 _LOWEST = 19  # priority of a thread
+_NAP_S = 1e-4  # between looks for a reduction's end
 
 
 class Team:
@@ -89,8 +92,8 @@ class Team:
             total = self._sum_bf16(flat / self.size, name).to(flat.dtype)
         else:
             travels = flat.half() if compression == "fp16" else flat
-            total = self._hvd.allreduce(travels / self.size, op=self._hvd.Sum, name=name)
-            total = total.to(flat.dtype)
+            handle = self._hvd.allreduce_async(travels / self.size, op=self._hvd.Sum, name=name)
+            total = self._end_of(handle).to(flat.dtype)
         at = 0
         for tensor in tensors:
             tensor.copy_(total[at : at + tensor.numel()].view_as(tensor))
@@ -106,11 +109,19 @@ class Team:
         part = -(-flat.numel() // self.size)
         sent = flat.new_zeros(part * self.size, dtype=torch.bfloat16)
         sent[: flat.numel()] = flat
-        mine = self._hvd.alltoall(sent.view(torch.uint8), name=f"{name}.parts")
-        mine = mine.view(torch.bfloat16).view(self.size, part).float().sum(0).bfloat16()
-        total = self._hvd.allgather(mine.view(torch.uint8), name=f"{name}.sums")
-        found: Tensor = total.view(torch.bfloat16)[: flat.numel()]
+        handle = self._hvd.alltoall_async(sent.view(torch.uint8), name=f"{name}.parts")
+        parts, _ = self._end_of(handle)
+        mine = parts.view(torch.bfloat16).view(self.size, part).float().sum(0).bfloat16()
+        handle = self._hvd.allgather_async(mine.view(torch.uint8), name=f"{name}.sums")
+        found: Tensor = self._end_of(handle).view(torch.bfloat16)[: flat.numel()]
         return found
+
+    def _end_of(self, handle: Any) -> Any:
+        """Return what a reduction brings, and leave the core to it until then."""
+        assert self._hvd is not None
+        while not self._hvd.poll(handle):
+            time.sleep(_NAP_S)
+        return self._hvd.synchronize(handle)
 
     def broadcast(self, tensors: Sequence[Tensor], name: str) -> None:
         """Replace each tensor by rank 0's, in place."""
@@ -162,9 +173,8 @@ def join(expected: int) -> Team:
     started = max([int(os.environ.get(name, "1")) for name in _SIZES])
     if expected == 1 and started == 1:
         return Team()
-    # Milliseconds between its looks for work: gradients wait for a look or two at each step; more
-    # looks than this take cores from those that compute.
-    os.environ.setdefault("HOROVOD_CYCLE_TIME", "1")
+    # Milliseconds between its looks for work: gradients wait for a look or two at each step.
+    os.environ.setdefault("HOROVOD_CYCLE_TIME", "0.3")
     try:
         import horovod.torch as hvd
     except ImportError as error:
