@@ -39,13 +39,13 @@ class Training:
     def __init__(self, process: subprocess.Popen[bytes], curves: Path) -> None:
         self._process, self._curves = process, curves
         while len(self.lines()) < _WARM:
-            if process.poll() is not None:
-                raise SystemExit(f"the training that writes {curves} failed")
             time.sleep(0.2)
         self.stop()
 
     def lines(self) -> list[dict[str, Any]]:
         """Return what stands in the curves; a line half written is left out."""
+        if self._process.poll() is not None:
+            raise SystemExit(f"the training that writes {self._curves} has ended")
         text = self._curves.read_text() if self._curves.exists() else ""
         return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 

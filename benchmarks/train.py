@@ -76,7 +76,8 @@ def start(
         # As the workflow does: ranks that wait must not take the cores from those that compute.
         options = ["--oversubscribe", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1"]
         call = ["mpiexec", *options, "-n", str(ranks), *call]
-    return subprocess.Popen(call, env=env)
+    # Of its own session: stopped processes would be hung up on when the caller's shell ends.
+    return subprocess.Popen(call, env=env, start_new_session=True)
 
 
 def main() -> None:
