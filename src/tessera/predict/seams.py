@@ -8,8 +8,8 @@ two factors over the smaller: 1 where the block does not show. It counts both wa
 that was given no halo may step less at its faces than inside: zeros behind a face damp both sides.
 
 Voxel by voxel and beside: what lies at a face is not what lies some planes further, and the summed
-steps of single planes of a real specimen differ by a tenth and more; these factors by a quarter of
-that. With the one or two faces of a small volume the score still says no more than some percent.
+steps of single planes of a real specimen differ by a tenth and more; these factors by two to eight
+percent. So with the one or two faces of a small volume the score still says little.
 
 Planes alike: a network that halves its maps, and doubles them again, steps more between some pairs
 of planes than between others, over and over, whatever the block; faces are all at one place of that
