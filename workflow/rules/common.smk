@@ -129,10 +129,9 @@ for name, classes in OBJECTS.items():
 
 # On one machine; a cluster's profile names its own as the resource `mpi`. Jobs beside each other
 # would otherwise bind their ranks to the same first cores, and ranks that wait would spin.
-MPIEXEC = (
-    f"sh {shlex.quote(os.path.join(workflow.basedir, 'workflow/scripts/mpiexec'))} "
-    "--oversubscribe --bind-to none --mca mpi_yield_when_idle 1"
-)
+MPIEXEC = "mpiexec --oversubscribe --bind-to none --mca mpi_yield_when_idle 1"
+# The mpiexec that is found, but where a killed one's files are in its way.
+SCRIPT = shlex.quote(os.path.join(workflow.basedir, "workflow/scripts/mpiexec"))
 
 
 def launch(wildcards, resources, threads):
@@ -153,6 +152,8 @@ def launch(wildcards, resources, threads):
     if ranks == 1:
         return before
     launcher = resources.get("mpi", MPIEXEC)
+    if launcher.split()[0] == "mpiexec":
+        launcher = launcher.replace("mpiexec", f"sh {SCRIPT}", 1)
     # srun does not know what sbatch was asked for and would give each rank one core.
     cores = f" --cpus-per-task={threads}" if launcher.split()[0] == "srun" else ""
     return f"{before}{launcher} -n {ranks}{cores} "
