@@ -29,7 +29,7 @@ FLOORS = {"soma.dice": (0.74, 0.55), "soma.f1": (0.85, 0.55), "vessel.dice": (0.
 
 @pytest.fixture(scope="module")
 def scores(run_example):
-    root = run_example("s1_cortex", "evaluate/metrics.json", steps=200)
+    root = run_example("s1_cortex", "evaluate/metrics.json", steps=300)
     metrics = json.loads((root / "evaluate/metrics.json").read_text())
     lines = (root / "train/cortex/curves.jsonl").read_text().splitlines()
     minutes = json.loads(lines[-1])["seconds"] / 60
