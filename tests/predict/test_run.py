@@ -158,7 +158,7 @@ def test_seam_score_sees_a_seam_and_nothing_else(tmp_path: Path) -> None:
         volume = create_volume(tmp_path / "v.zarr", layout)
         volume.write(Box.whole((32, 32, 32)), values.astype(np.uint8))
         found = seam_score(volume, grid, (align,) * 3, 0.1)["axes"]
-        assert found == pytest.approx(axes, rel=5e-3)
+        assert found == pytest.approx(axes, rel=1e-3)
 
 
 def test_seam_score_tells_blocks_that_were_given_no_halo(tmp_path: Path) -> None:

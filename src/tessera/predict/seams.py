@@ -25,7 +25,7 @@ from tessera.volume.store import Volume
 
 _BESIDE = 2  # planes on each side
 _ALIKE = 3  # planes on each side
-_MOST = 0.999  # of e
+_MOST = 0.999  # of e, up or down
 
 
 def seam_score(
@@ -86,5 +86,6 @@ def _differ(face: float, face_voxels: float, inside: float, inside_voxels: float
         return 1.0
     # An e of 1 or -1 (steps nowhere but at faces, or nowhere there) would be beyond any number.
     shares = (face / max(face_voxels, 1), inside / max(inside_voxels, 1))
-    lower, upper = sorted((1 + _MOST * e) / (1 - _MOST * e) for e in shares)
+    bounded = [min(max(e, -_MOST), _MOST) for e in shares]
+    lower, upper = sorted((1 + e) / (1 - e) for e in bounded)
     return float(upper / lower)
