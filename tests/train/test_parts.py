@@ -147,6 +147,31 @@ def test_labels_move_with_the_image(seed):
     assert inside.float().mean() > 0.6
 
 
+@given(SEEDS, st.sampled_from([(20, 24, 24), (17, 9, 9), (1, 16, 16)]))
+@settings(max_examples=20, deadline=None)
+def test_a_warp_is_scipys_at_the_places_it_says(seed, shape):
+    """Ramps that are warped alike say where each voxel came from."""
+    from scipy.ndimage import map_coordinates
+
+    random = np.random.default_rng(seed)
+    image = random.normal(size=shape).astype(np.float32)
+    labels = random.integers(0, 5, shape)
+    ramps = np.indices(shape).astype(np.float32)
+    moved, ids, *came = (
+        part
+        for data in (image, *ramps)
+        for part in warp(torch.from_numpy(data), torch.from_numpy(labels), (1, 2), Dice(seed), 2.0)
+    )
+    at = np.stack([c.numpy() for c in came[::2]])
+    inside = ids.numpy() >= 0
+    peer = map_coordinates(image, at, order=1)
+    assert inside.any()
+    np.testing.assert_allclose(moved.numpy()[inside], peer[inside], atol=1e-3)
+    sure = inside & (np.abs(at % 1 - 0.5) > 1e-3).all(0)
+    near = np.rint(at).astype(int)
+    np.testing.assert_array_equal(ids.numpy()[sure], labels[tuple(near)][sure])
+
+
 def test_a_sample_is_varied_by_its_seed_alone():
     image, labels = torch.randn(16, 16, 16), torch.randint(-1, 3, (16, 16, 16))
     always = Augment(contrast=1, noise=1, blur=1, sharpen=1, warp=1, missing=1)

@@ -156,7 +156,7 @@ def warp(
     """Turn, scale and bend; the image is interpolated, labels are those of the nearest voxel.
 
     Turns stay in planes of equal axes. What comes from outside the patch is mirrored in the image
-    and unlabelled in the labels.
+    (once) and unlabelled in the labels.
     """
     matrix = torch.eye(3) * _factor(_MOST_SCALE * strength, dice)
     for i, a in enumerate(equal_axes):
@@ -166,20 +166,36 @@ def warp(
             turn[a, a] = turn[b, b] = math.cos(angle)
             turn[a, b], turn[b, a] = -math.sin(angle), math.sin(angle)
             matrix = matrix @ turn
-    shape = image.shape
-    axes = [torch.linspace(-1, 1, n, device=image.device) for n in shape]
-    grid = torch.stack(torch.meshgrid(*axes, indexing="ij"))
-    half = torch.tensor([float(n - 1) / 2 for n in shape], device=image.device).view(3, 1, 1, 1)
-    at = torch.einsum("ij,jzyx->izyx", matrix.to(image.device), grid * half)
-    bend = dice.normal(1, 3, _CONTROL, _CONTROL, _CONTROL).to(image.device) * _ELASTIC * strength
-    bend = functional.interpolate(bend, size=shape, mode="trilinear", align_corners=True)[0]
-    at = at + bend * 2 * half + half  # voxel coordinates
-    steady = (at / half - 1).flip(0).movedim(0, -1)[None]  # x, y, z in -1 .. 1
-    moved = functional.grid_sample(
-        image[None, None], steady, "bilinear", "reflection", align_corners=True
-    )[0, 0]
-    near = at.round().long()
-    limits = torch.tensor(shape, device=image.device).view(3, 1, 1, 1)
-    inside = ((near >= 0) & (near < limits)).all(0)
-    z, y, x = near.clamp_min(0).minimum(limits - 1)
-    return moved, torch.where(inside, labels[z, y, x], UNLABELLED)
+    half = torch.tensor([float(n - 1) / 2 for n in image.shape]).view(3, 1, 1, 1)
+    # Where the control points go, in voxels from the middle. What lies between them goes where
+    # linear interpolation says, which is exact for turns and scaling.
+    even = torch.linspace(-1, 1, _CONTROL)
+    points = torch.stack(torch.meshgrid(even, even, even, indexing="ij")) * half
+    points = torch.einsum("ij,jzyx->izyx", matrix, points)
+    bend = dice.normal(3, _CONTROL, _CONTROL, _CONTROL) * _ELASTIC * strength
+    at = _between((points + bend * 2 * half).to(image.device), image.shape)
+    half = half.to(image.device)
+    found = _nearest(labels, (at + half).round_())
+    # x, y, z in -1 .. 1, and what is beyond comes back: faster than the library's own mirror.
+    steady = ((at / half.clamp_min(0.5) + 1).abs_() - 2).abs_().neg_() + 1
+    xyz = steady.flip(0).movedim(0, -1)[None]
+    moved = functional.grid_sample(image[None, None], xyz, "bilinear", "border", align_corners=True)
+    return moved[0, 0], found
+
+
+def _between(points: Tensor, shape: torch.Size) -> Tensor:
+    """Interpolate a grid (channel, z, y, x) linearly, axis by axis; its corners stay corners."""
+    for size in shape:
+        at = torch.linspace(0, _CONTROL - 1, size, device=points.device)[:, None]
+        weights = (1 - (at - torch.arange(_CONTROL, device=points.device)).abs()).clamp_min_(0)
+        points = torch.tensordot(points, weights, ([1], [1]))  # the axes take turns
+    return points
+
+
+def _nearest(labels: Tensor, at: Tensor) -> Tensor:
+    """Return the labels at whole coordinates (3, z, y, x), unlabelled where they are outside."""
+    framed = functional.pad(labels, [1] * 6, value=UNLABELLED)
+    index = torch.zeros(at.shape[1:], dtype=torch.int32, device=labels.device)
+    for size, along in zip(framed.shape, at, strict=True):
+        index.mul_(size).add_((along + 1).clamp_(0, size - 1).int())
+    return framed.view(-1).index_select(0, index.view(-1)).view(at.shape[1:])
