@@ -83,7 +83,9 @@ def specimen(tmp_path: Path) -> dict[str, Any]:
     (tmp_path / "predict").mkdir()
     stored(tmp_path / "predict/prob.zarr", probabilities, ("background", "soma", "vessel"))
     (tmp_path / "predict/store.json").write_text("{}")
-    (tmp_path / "predict/seams.json").write_text('{"score": 1.02}')
+    (tmp_path / "predict/seams.json").write_text(
+        '{"score": 1.02, "faces": 3, "low": 1.0, "high": 1.05, "axes": [1.0, 1.0, 1.02]}'
+    )
     (tmp_path / "soma").mkdir()
     with h5py.File(tmp_path / "labels.h5", "w") as file:
         file["cells"], file["vessels"] = ids.astype(np.uint16), (classes == 2).astype(np.uint8)

@@ -107,9 +107,11 @@ def score_model(
     if files.prediction and model.target == "boundaries":
         result |= boundary_scores(files.prediction.parent, truth, boxes, settings.bootstrap)
     if files.prediction and (seams := files.prediction.parent / "seams.json").is_file():
-        score = read_json(seams).get("score")
-        if score is not None:
-            result["predict.seam_score"] = Score(float(score))
+        seam = read_json(seams)
+        span = seam.get("low"), seam.get("high")
+        result["predict.seam_score"] = Score(
+            float(seam["score"]), "1", seam.get("faces", 1), *span, "block faces"
+        )
     for name, path in files.labels.items():
         if name not in truth.named:
             continue
