@@ -172,6 +172,18 @@ def test_a_warp_is_scipys_at_the_places_it_says(seed, shape):
     np.testing.assert_array_equal(ids.numpy()[sure], labels[tuple(near)][sure])
 
 
+@pytest.mark.parametrize("in_plane", [True, False])
+def test_turns_stay_in_planes_of_z_where_asked(in_plane):
+    """Planes of one value each are whole again afterwards, in order or reversed, if they do."""
+    planes = torch.arange(15.0).view(-1, 1, 1).expand(15, 15, 15)
+    options = Augment(in_plane=in_plane, contrast=0, noise=0, blur=0, sharpen=0, warp=0)
+    kept = [
+        bool((augment(planes, planes.int(), options, (0, 1, 2), seed)[0].diff(dim=0) != 0).all())
+        for seed in range(60)
+    ]
+    assert all(kept) == in_plane and any(kept)
+
+
 def test_a_sample_is_varied_by_its_seed_alone():
     image, labels = torch.randn(16, 16, 16), torch.randint(-1, 3, (16, 16, 16))
     always = Augment(contrast=1, noise=1, blur=1, sharpen=1, warp=1, missing=1)

@@ -14,6 +14,11 @@ class Augment(Section):
     """How often (0 to 1) a training sample is varied in each way."""
 
     symmetries: bool = Field(True, description="reflections, and turns by 90 degrees of equal axes")
+    in_plane: bool = Field(
+        False,
+        description="turns stay in planes of z: where people painted labels plane by plane, or z "
+        "is imaged otherwise than y and x",
+    )
     contrast: Fraction = Field(0.5, description="contrast, brightness and gamma")
     noise: Fraction = 0.3
     blur: Fraction = 0.1

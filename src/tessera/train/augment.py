@@ -60,10 +60,13 @@ def augment(
         image: (z, y, x).
         labels: (z, y, x).
         options: how often each kind of variation happens.
-        equal_axes: axes that may be exchanged: of one length and voxel size.
+        equal_axes: axes of one length and voxel size, which may be exchanged (z not, where
+            ``options`` keep to its planes).
         seed: of the sample.
     """
     dice, strength = Dice(seed), options.strength
+    if options.in_plane:
+        equal_axes = tuple(axis for axis in equal_axes if axis)
     if dice.chance(options.warp):
         image, labels = warp(image, labels, equal_axes, dice, strength)
     if options.symmetries:
