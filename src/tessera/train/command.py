@@ -139,6 +139,7 @@ def run(
     if settings.precision == "fp16":
         raise TesseraError("precision fp16 is for inference; train in bf16, fp32 or auto")
     threads = devices.set_threads(team.local_size)
+    devices.keep_to_cores(team.local_rank, team.local_size, threads)
     device = devices.choose(settings.precision, team.local_rank)
     own, lessons = open_lessons(settings, volume, truth, others)
     classes = output_classes(settings.target, settings.classes)

@@ -90,6 +90,7 @@ def run(settings: Model, volume: str, truth: str | None, out: Path, team: Team) 
     if settings.precision == "fp16":
         raise TesseraError("precision fp16 is for inference; train in bf16, fp32 or auto")
     threads = devices.set_threads(team.local_size)
+    devices.keep_to_cores(team.local_rank, team.local_size, threads)
     device = devices.choose(settings.precision, team.local_rank)
     # Objects are kept apart by their ids, as for boundaries.
     source = open_data(settings.model_copy(update={"target": "boundaries"}), volume, truth)
