@@ -1,8 +1,6 @@
 """A rank takes its share of the cores, and computes in a precision that the hardware has."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -67,30 +65,3 @@ def test_fp16_without_a_gpu_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(TesseraError, match="needs a GPU"):
         device.choose("fp16")
-
-
-_KEPT = """
-import os, sys, threading
-from tessera.compute.device import keep_to_cores
-rank, ranks, threads = map(int, sys.argv[1:])
-end = threading.Event()
-other = threading.Thread(target=end.wait, daemon=True)
-other.start()
-keep_to_cores(rank, ranks, threads)
-print(*(sorted(os.sched_getaffinity(int(task))) for task in os.listdir("/proc/self/task")))
-"""
-
-
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core")
-def test_ranks_that_fill_a_node_keep_to_their_cores_with_all_their_threads():
-    cores = sorted(os.sched_getaffinity(0))
-
-    def kept(*numbers):
-        call = [sys.executable, "-c", _KEPT, *map(str, numbers)]
-        found = subprocess.run(call, check=True, capture_output=True, text=True).stdout
-        return found.replace("] [", "]|[").strip().split("|")
-
-    for rank, core in enumerate(cores):
-        assert set(kept(rank, len(cores), 1)) == {str([core])}
-    for ranks, threads in ((1, len(cores)), (len(cores) + 1, 1), (1, 1)):
-        assert set(kept(0, ranks, threads)) == {str(cores)}

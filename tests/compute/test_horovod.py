@@ -1,5 +1,6 @@
 """Gradients that are averaged over ranks, against the mean of what each rank had."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,3 +44,31 @@ def test_averages_are_the_mean_as_exactly_as_what_travels():
         size = given.abs().mean(0)
         kept = slice(0, 15 if compression == "fp16" else None)
         assert ((values - given.mean(0)).abs() <= close * size)[kept].all(), compression
+
+
+_KEPT = """
+import os, sys, threading
+from tessera.compute.horovod import Team
+team = Team()
+team.local_rank, team.local_size, threads = map(int, sys.argv[1:])
+end = threading.Event()
+other = threading.Thread(target=end.wait, daemon=True)
+other.start()
+team.keep_to_cores(threads)
+print(*(sorted(os.sched_getaffinity(int(task))) for task in os.listdir("/proc/self/task")))
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core")
+def test_ranks_that_fill_a_node_keep_to_their_cores_with_all_their_threads():
+    cores = sorted(os.sched_getaffinity(0))
+
+    def kept(*numbers):
+        call = [sys.executable, "-c", _KEPT, *map(str, numbers)]
+        found = subprocess.run(call, check=True, capture_output=True, text=True).stdout
+        return found.replace("] [", "]|[").strip().split("|")
+
+    for rank, core in enumerate(cores):
+        assert set(kept(rank, len(cores), 1)) == {str([core])}
+    for ranks, threads in ((1, len(cores)), (len(cores) + 1, 1), (1, 1)):
+        assert set(kept(0, ranks, threads)) == {str(cores)}

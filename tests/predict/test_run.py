@@ -207,4 +207,4 @@ def test_the_interval_of_the_seam_score_holds_what_is_true(
                 assert found["low"] > 1.05
             else:
                 clear += found["low"] == 1
-    assert clear >= 0.87 * volumes  # four of 40 are one in twenty by chance
+    assert clear >= volumes - 5  # more than five of 40 are one in seventy, if it is 95 %

@@ -1,6 +1,6 @@
 """Boundaries of neurons in FIB-25 (Takemura 2015, doi:10.1073/pnas.1509820112): learn from 80
 planes, be scored on the 25 that training never saw, as ``examples/fib25_boundaries.yaml`` says
-(with ``--whole``; else an eighth of its training, and smaller blocks).
+(with ``--whole``; else a seventh of its training, and smaller blocks).
 
 Peer, same planes and score: MONAI's U-Net after 7 minutes of two cores, 0.839 average precision.
 """

@@ -1,6 +1,6 @@
 """Mouse S1 cortex (Dyer 2017, doi:10.1523/ENEURO.0195-17.2017): learn from 80 planes of x, be
 scored on the 30 that training never saw, by the workflow itself, as ``examples/s1_cortex.yaml``
-says (with ``--whole``; else half of its training).
+says (with ``--whole``; else a third of its training).
 
 Peers, same boxes and scores: MONAI's U-Net after 9 minutes of two cores 0.77 soma Dice, 0.90
 detection F1 and 0.78 vessel Dice; a second human pass 0.85 soma Dice and 0.80-0.87 F1.

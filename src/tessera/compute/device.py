@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 from contextlib import AbstractContextManager
@@ -101,25 +100,6 @@ def set_threads(local_ranks: int = 1) -> int:
         count = min(count, int(asked))
     torch.set_num_threads(count)
     return count
-
-
-def keep_to_cores(rank: int, ranks: int, threads: int) -> None:
-    """Keep this process to its share of the cores, if its node's ranks fill them.
-
-    A thread that slept, as a rank does that waits for others, may else wake up on another rank's
-    core, and the two share it for a whole step.
-
-    Args:
-        rank: this process's number on its node, of ``ranks``.
-        threads: how many each of them computes with.
-    """
-    cores = sorted(os.sched_getaffinity(0))
-    if ranks == 1 or ranks * threads != len(cores):
-        return
-    mine = cores[rank * threads : (rank + 1) * threads]
-    for task in os.listdir("/proc/self/task"):  # libraries have begun threads of their own
-        with contextlib.suppress(ProcessLookupError):
-            os.sched_setaffinity(int(task), mine)
 
 
 def memory_bytes() -> int:

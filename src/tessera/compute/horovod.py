@@ -17,6 +17,7 @@ reduction itself then hardly gets.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -148,6 +149,23 @@ class Team:
         if not ok:
             raise value
         return value
+
+    def keep_to_cores(self, threads: int) -> None:
+        """Keep this process to its share of the node's cores, if the ranks there fill them.
+
+        A thread that slept, as a rank's does that waits for others, may else wake up on another
+        rank's core, and the two share it for a whole step.
+
+        Args:
+            threads: how many each rank computes with.
+        """
+        cores = sorted(os.sched_getaffinity(0))
+        if self.local_size == 1 or self.local_size * threads != len(cores):
+            return
+        first = self.local_rank * threads
+        for thread in _threads():  # libraries have begun some of their own
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(thread, cores[first : first + threads])
 
     def barrier(self) -> None:
         """Wait for all ranks."""

@@ -139,8 +139,9 @@ def run(
     if settings.precision == "fp16":
         raise TesseraError("precision fp16 is for inference; train in bf16, fp32 or auto")
     threads = devices.set_threads(team.local_size)
-    devices.keep_to_cores(team.local_rank, team.local_size, threads)
     device = devices.choose(settings.precision, team.local_rank)
+    if not device.is_gpu:  # which cores are near a GPU, its launcher knows
+        team.keep_to_cores(threads)
     own, lessons = open_lessons(settings, volume, truth, others)
     classes = output_classes(settings.target, settings.classes)
 

@@ -90,8 +90,9 @@ def run(settings: Model, volume: str, truth: str | None, out: Path, team: Team) 
     if settings.precision == "fp16":
         raise TesseraError("precision fp16 is for inference; train in bf16, fp32 or auto")
     threads = devices.set_threads(team.local_size)
-    devices.keep_to_cores(team.local_rank, team.local_size, threads)
     device = devices.choose(settings.precision, team.local_rank)
+    if not device.is_gpu:  # which cores are near a GPU, its launcher knows
+        team.keep_to_cores(threads)
     # Objects are kept apart by their ids, as for boundaries.
     source = open_data(settings.model_copy(update={"target": "boundaries"}), volume, truth)
     shape = source.volume.shape
