@@ -21,6 +21,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -85,37 +86,56 @@ class Team:
             compression: ``fp16`` and ``bf16`` halve what travels. bf16 holds what fp32 holds, to
                 three digits; fp16 one digit more, of what is neither large nor tiny.
         """
+        self.begin_average(tensors, name, compression)()
+
+    def begin_average(
+        self, tensors: Sequence[Tensor], name: str, compression: str = "none"
+    ) -> Callable[[], None]:
+        """Send what :meth:`average` sends, and return what waits for the mean and puts it in place.
+
+        What a rank does between the two costs nothing as long as others are not ready.
+        """
         if self._hvd is None:
-            return
+            return lambda: None
         flat = torch.cat([t.reshape(-1) for t in tensors])
         # Divided before the sum: the sum of many fp16 gradients would overflow.
         if compression == "bf16":
-            total = self._sum_bf16(flat / self.size, name).to(flat.dtype)
+            total = self._begin_sum_bf16(flat / self.size, name)
         else:
             travels = flat.half() if compression == "fp16" else flat
             handle = self._hvd.allreduce_async(travels / self.size, op=self._hvd.Sum, name=name)
-            total = self._end_of(handle).to(flat.dtype)
-        at = 0
-        for tensor in tensors:
-            tensor.copy_(total[at : at + tensor.numel()].view_as(tensor))
-            at += tensor.numel()
+            total = partial(self._end_of, handle)
 
-    def _sum_bf16(self, flat: Tensor, name: str) -> Tensor:
+        def end() -> None:
+            mean = total().to(flat.dtype)
+            at = 0
+            for tensor in tensors:
+                tensor.copy_(mean[at : at + tensor.numel()].view_as(tensor))
+                at += tensor.numel()
+
+        return end
+
+    def _begin_sum_bf16(self, flat: Tensor, name: str) -> Callable[[], Tensor]:
         """Sum over ranks what travels as bf16, which Horovod 0.28 does not know: as its bytes.
 
         Each rank is sent its part of every rank's tensor, sums that in fp32, and sends the sum to
         all: as much as a reduction in a ring sends.
         """
-        assert self._hvd is not None
+        hvd = self._hvd
+        assert hvd is not None
         part = -(-flat.numel() // self.size)
         sent = flat.new_zeros(part * self.size, dtype=torch.bfloat16)
         sent[: flat.numel()] = flat
-        handle = self._hvd.alltoall_async(sent.view(torch.uint8), name=f"{name}.parts")
-        parts, _ = self._end_of(handle)
-        mine = parts.view(torch.bfloat16).view(self.size, part).float().sum(0).bfloat16()
-        handle = self._hvd.allgather_async(mine.view(torch.uint8), name=f"{name}.sums")
-        found: Tensor = self._end_of(handle).view(torch.bfloat16)[: flat.numel()]
-        return found
+        handle = hvd.alltoall_async(sent.view(torch.uint8), name=f"{name}.parts")
+
+        def end() -> Tensor:
+            parts, _ = self._end_of(handle)
+            mine = parts.view(torch.bfloat16).view(self.size, part).float().sum(0).bfloat16()
+            last = hvd.allgather_async(mine.view(torch.uint8), name=f"{name}.sums")
+            found: Tensor = self._end_of(last).view(torch.bfloat16)[: flat.numel()]
+            return found
+
+        return end
 
     def _end_of(self, handle: Any) -> Any:
         """Return what a reduction brings, and leave the core to it until then."""

@@ -1,9 +1,10 @@
 """The loop of an FFN's training: one optimiser step a move of the field of view.
 
 1. Every place of every rank's batch shows its present field of view.
-2. Weighted sigmoid cross-entropy against soft targets; gradients are averaged over ranks and each
-   element is cut at +-0.7.
-3. One step of the optimiser; the moving average follows; the answers go into the places' maps.
+2. Weighted sigmoid cross-entropy against soft targets; gradients are averaged over ranks, and
+   meanwhile the answers go into the places' maps and the next fields of view are made ready.
+3. Each element of the gradient is cut at +-0.7; one step of the optimiser; the moving average
+   follows.
 4. Now and then: a line of the curves, a validation, a checkpoint, which begins all examples anew.
 """
 
@@ -151,11 +152,14 @@ def _step(
     with device.autocast():
         logits = net(given)
     loss = loss_of(logits, target, weight)
+    answers = logits.detach()[:, 0].float().cpu()
     loss.backward()
     # One sum a step: each waits for Horovod's next look for work, and for the slowest rank.
     told = torch.stack([loss.detach(), loss.new_tensor(float(warned))])
     grads = [p.grad for p in net.parameters() if p.grad is not None]
-    team.average([*grads, told], "gradients", plan.settings.compression)
+    averaged = team.begin_average([*grads, told], "gradients", plan.settings.compression)
+    streams.accept(answers)  # moves, and what new examples take, while gradients travel
+    averaged()
     state.at.loss = float(told[0])
     if not math.isfinite(state.at.loss):
         raise WorkFailed(
@@ -166,7 +170,6 @@ def _step(
     for group in state.optimiser.param_groups:
         group["lr"] = rate
     state.optimiser.step()
-    streams.accept(logits.detach()[:, 0].float().cpu())
     return float(told[1]) > 0
 
 

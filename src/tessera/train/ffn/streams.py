@@ -145,6 +145,7 @@ class Streams:
         self._drawn = [0] * batch
         self.counts = Counts()
         self._fills = [self._draw(place) for place in range(batch)]
+        self._shown = self._stack()
 
     def _draw(self, place: int) -> Fill:
         seed = np.random.SeedSequence([*self._name, place, self._drawn[place]])
@@ -158,13 +159,17 @@ class Streams:
 
     def batch(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return inputs (place, 2, z, y, x), targets and weights (place, 1, z, y, x)."""
-        given, target, weight = zip(*(fill.fields() for fill in self._fills), strict=True)
-        return torch.stack(given), torch.stack(target), torch.stack(weight)
+        return self._shown
 
     def accept(self, logits: Tensor) -> None:
-        """Take the network's answers (place, z, y, x), and move on."""
+        """Take the network's answers (place, z, y, x), move on, and make the next batch ready."""
         for place, fill in enumerate(self._fills):
             fill.accept(logits[place])
             if not fill.next():
                 fill.count(self.counts)
                 self._fills[place] = self._draw(place)
+        self._shown = self._stack()
+
+    def _stack(self) -> tuple[Tensor, Tensor, Tensor]:
+        given, target, weight = zip(*(fill.fields() for fill in self._fills), strict=True)
+        return torch.stack(given), torch.stack(target), torch.stack(weight)
