@@ -55,15 +55,13 @@ def predict(
 
 
 def whole(values: np.ndarray, model: Path) -> np.ndarray:
-    """Plain torch on the mirrored volume: probabilities (class, z, y, x)."""
+    """Plain torch, mirrored to a whole stride, on the volume: probabilities (class, z, y, x)."""
     bundle = load(model)
-    margin = [(h, h + -n % a + h) for n, h, a in zip(SHAPE, bundle.halo, bundle.align, strict=True)]
-    index = [mirror(np.arange(-lo, n + hi), n) for n, (lo, hi) in zip(SHAPE, margin, strict=True)]
-    padded = torch.from_numpy(values[np.ix_(*index)])[None, None]
+    index = [mirror(np.arange(n + -n % a), n) for n, a in zip(SHAPE, bundle.align, strict=True)]
+    given = torch.from_numpy(values[np.ix_(*index)])[None, None]
     with torch.inference_mode():
-        made = torch.softmax(bundle.net((padded - 100) / 50), 1)[0].numpy()
-    part = tuple(slice(h, h + n) for h, n in zip(bundle.halo, SHAPE, strict=True))
-    return np.asarray(made[(slice(None), *part)])
+        made = torch.softmax(bundle.net((given - 100) / 50), 1)[0].numpy()
+    return np.asarray(made[(slice(None), *map(slice, SHAPE))])
 
 
 def test_blocks_equal_the_whole_volume_at_once(volume: Store, bundle: Path, tmp_path: Path) -> None:

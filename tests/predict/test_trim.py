@@ -25,21 +25,21 @@ def net_of(channels: tuple[int, ...], **options: Any) -> UNet3d:
     return net
 
 
-@pytest.mark.parametrize(
-    ("channels", "options"),
-    [
-        ((4, 8), {"stem": 1, "residual": False}),
-        ((2, 4, 6), {"stem": 1}),
-        ((4, 8), {"stem": 2}),
-        ((4, 8), {"stem": [1, 2, 2], "strides": [[1, 2, 2]]}),
-        ((4,), {"stem": 1, "norm": "none", "convs": 1}),
-        ((8, 16), {"stem": 1, "residual": False}),
-        ((16, 24), {"stem": 2}),
-        ((16, 24), {"stem": 2, "detail": 8}),
-        ((8, 16), {"stem": [1, 2, 2], "detail": 3}),
-        ((8, 16), {"stem": [1, 2, 2], "strides": [[1, 2, 2]]}),
-    ],
-)
+NETS = [
+    ((4, 8), {"stem": 1, "residual": False}),
+    ((2, 4, 6), {"stem": 1}),
+    ((4, 8), {"stem": 2}),
+    ((4, 8), {"stem": [1, 2, 2], "strides": [[1, 2, 2]]}),
+    ((4,), {"stem": 1, "norm": "none", "convs": 1}),
+    ((8, 16), {"stem": 1, "residual": False}),
+    ((16, 24), {"stem": 2}),
+    ((16, 24), {"stem": 2, "detail": 8}),
+    ((8, 16), {"stem": [1, 2, 2], "detail": 3}),
+    ((8, 16), {"stem": [1, 2, 2], "strides": [[1, 2, 2]]}),
+]
+
+
+@pytest.mark.parametrize(("channels", "options"), NETS)
 @pytest.mark.parametrize("filtered", [False, True])
 def test_equals_the_whole_network(
     channels: tuple[int, ...], options: dict[str, Any], filtered: bool
@@ -52,6 +52,32 @@ def test_equals_the_whole_network(
         whole = net(x)[(..., *(slice(*span) for span in part))]
         trimmed = Trimmed(fold(net), filtered)(x, part)  # type: ignore[arg-type]
     torch.testing.assert_close(trimmed, whole, rtol=1e-4, atol=1e-4 * float(whole.abs().max()))
+
+
+@pytest.mark.parametrize(("channels", "options"), NETS)
+@pytest.mark.parametrize("filtered", [False, True])
+def test_padded_it_is_the_network_up_to_every_edge(
+    channels: tuple[int, ...], options: dict[str, Any], filtered: bool
+) -> None:
+    net = net_of(channels, **options)
+    shape = (16, 24, 32)
+    x = torch.randn(1, 1, *shape)
+    trimmed = Trimmed(fold(net), filtered, padded=True)
+    with torch.inference_mode():
+        whole = net(x)
+        for part in (
+            ((0, 16), (0, 24), (0, 32)), ((0, 8), (8, 16), (8, 24)), ((8, 16), (0, 8), (24, 32)),
+            ((4, 8), (20, 24), (0, 4)),
+        ):  # fmt: skip
+            expected = whole[(..., *(slice(*span) for span in part))]
+            close = 1e-4 * float(whole.abs().max())
+            torch.testing.assert_close(trimmed(x, part), expected, rtol=1e-4, atol=close)
+
+
+def test_padded_it_refuses_what_is_no_whole_stride() -> None:
+    trimmed = Trimmed(net_of((2, 4), stem=1), padded=True)
+    assert trimmed.sees((8, 8, 8), ((0, 8), (0, 8), (0, 8)))
+    assert not trimmed.sees((8, 7, 8), ((0, 8), (0, 7), (0, 8)))
 
 
 class Mean(nn.Module):

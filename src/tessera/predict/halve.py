@@ -34,10 +34,13 @@ class Halving:
     Args:
         compute: from voxels (z, y, x) and the wanted part, (class, z, y, x) over that part.
         align: what parts begin and end at multiples of (z, y, x).
+        halo: context (z, y, x) that a part needs, where there is any.
     """
 
-    def __init__(self, compute: Compute, align: tuple[int, int, int]) -> None:
-        self._compute, self._align = compute, align
+    def __init__(
+        self, compute: Compute, align: tuple[int, int, int], halo: tuple[int, int, int]
+    ) -> None:
+        self._compute, self._align, self._halo = compute, align, halo
         self.times = 0  # how often a block is cut in two from the start
 
     def __call__(self, voxels: np.ndarray, wanted: Spans) -> np.ndarray:
@@ -69,10 +72,9 @@ class Halving:
             return self._compute(voxels, wanted)
         axis, middle = cut
         first, last = wanted[axis]
-        # A part is given as much context as the block is, ending on the grid.
-        low, high = first, voxels.shape[axis] - last
-        start = (middle - low) // self._align[axis] * self._align[axis]
-        stop = min(-(-(middle + high) // self._align[axis]) * self._align[axis], voxels.shape[axis])
+        halo, grid = self._halo[axis], self._align[axis]  # a part ends on the grid
+        start = max((middle - halo) // grid * grid, 0)
+        stop = min(-(-(middle + halo) // grid) * grid, voxels.shape[axis])
         halves = [
             self._parts(
                 voxels[_along(axis, 0, stop)], _with(wanted, axis, (first, middle)), times - 1

@@ -60,15 +60,20 @@ class Plan:
                 f"{self.folder}: batch {batch} of {of} does not exist, the store has "
                 f"{self.batches}; number them from 0, or run 'tessera predict store' again"
             )
-        return [self._aligned(self.grid[n]) for n in self.grid.batch(batch, of)]
+        return [self._within(self.grid[n]) for n in self.grid.batch(batch, of)]
 
-    def _aligned(self, block: Block) -> Block:
-        """The read box ends where a whole number of the network's strides ends."""
-        stop = [
-            a + -(-(b - a) // s) * s
-            for a, b, s in zip(block.read.start, block.read.stop, self.align, strict=True)
-        ]
-        return Block(block.index, block.write, Box.of(block.read.start, tuple(stop)))
+    def _within(self, block: Block) -> Block:
+        """The read box ends where a whole number of the network's strides ends, or the volume does.
+
+        Nothing beyond the volume is made up, but for the rest of a stride, which is mirrored: there
+        the network pads, as it has learnt to at the edges of its patches.
+        """
+        start = tuple(max(a, 0) for a in block.read.start)
+        stop = tuple(
+            -(-min(b, n) // s) * s
+            for b, n, s in zip(block.read.stop, self.grid.shape, self.align, strict=True)
+        )
+        return Block(block.index, block.write, Box.of(start, stop))
 
 
 def create(settings: Predict, volume_json: Path, model: Path, batches: int, folder: Path) -> Plan:

@@ -65,9 +65,9 @@ class Predictor:
         """Return what is kept of the probabilities (class, z, y, x) of raw voxels (z, y, x).
 
         Args:
-            voxels: a read box.
-            wanted: the part to return, as (start, stop) of each axis; None is all, which is true
-                only as far from the edges as the network sees.
+            voxels: a read box. What lies beyond it is nothing to the network, as beyond a patch in
+                training: a volume's edge, or as far off as it does not see.
+            wanted: the part to return, as (start, stop) of each axis; None is all.
         """
         part: Spans = wanted or tuple((0, n) for n in voxels.shape)  # type: ignore[assignment]
         raw = torch.from_numpy(np.ascontiguousarray(voxels)).to(self.device.device)
@@ -104,7 +104,7 @@ class Predictor:
 def _trimmed(net: torch.nn.Module, filtered: bool) -> Trimmed | None:
     """The network as what computes only what is wanted; None if it has a layer that cannot."""
     try:
-        return Trimmed(net, filtered)
+        return Trimmed(net, filtered, padded=True)
     except Untrimmable:
         return None
 
@@ -136,7 +136,7 @@ def run(plan: Plan, batch: int, of: int, comm: Any | None = None, threads: int =
     )  # fmt: skip
     mask = Mask(plan.settings.mask, volume) if plan.settings.mask else None
 
-    kept_of = Halving(predictor, plan.align)
+    kept_of = Halving(predictor, plan.align, plan.grid.halo)
 
     def compute(block: Block, voxels: np.ndarray | None) -> np.ndarray:
         if voxels is None:

@@ -9,9 +9,10 @@ near the output are needed over little more than the write box, and they are the
     write box            |------------|             last layers
 
 So intervals are pushed from the output back through the graph (as :mod:`tessera.nets.reach` does
-for one network, here for any graph of the layers below), each layer is fed exactly the voxels that
-it needs, and nothing is padded. What is computed is the same sums over the same numbers; and a
-halo that is too small cannot pass unseen, as a layer would need voxels that were not read.
+for one network, here for any graph of the layers below), and each layer is fed exactly the voxels
+that it needs. What is computed is the same sums over the same numbers. What lies beyond the input
+is refused, so that a halo that is too small cannot pass unseen; or, as asked, zero in each layer,
+as the layers pad.
 
 Layers: convolutions, transposed convolutions, pooling, nearest upsampling, batch norm, anything
 element by element or over channels, addition, concatenation of channels. A network with other
@@ -34,6 +35,7 @@ from tessera.predict.filtered import SUMS, Few, Filtered, Raised, channels, rewr
 Span = tuple[int, int]  # half-open interval of indices along one axis
 Spans = tuple[Span, Span, Span]
 Run = Callable[[list[Tensor]], Tensor]
+Along = Callable[[int, Span], Span]  # of an axis and an interval along it
 
 _POINTWISE_LAYERS = (
     nn.Identity,
@@ -78,12 +80,14 @@ class _Layer:
         run: from the inputs, cropped to ``needs``, the output over ``gives``.
         needs: for an interval of the output along an axis, that of each input.
         gives: for the input's interval, the interval of what ``run`` returns.
+        own: for the input's whole length, that of the output of the layer as it stands, padded.
         adds: the last input is added to the output, so that it is needed where that is.
     """
 
     run: Run
-    needs: Callable[[int, Span], Span]
-    gives: Callable[[int, Span], Span]
+    needs: Along
+    gives: Along
+    own: Along
     adds: bool = False
 
 
@@ -94,6 +98,8 @@ class Trimmed:
         net: in eval mode; maps (sample, channel, z, y, x) to the same z, y, x.
         filtered: convolve by minimal filtering where it fits (see
             :mod:`tessera.predict.filtered`): fp32 on a CPU.
+        padded: beyond the input all layers see zeros, so that the result is the network's own
+            whatever is wanted; else what is wanted may depend on the input alone.
 
     Attributes:
         filtered: how many convolutions are by minimal filtering.
@@ -102,7 +108,8 @@ class Trimmed:
         Untrimmable: if a layer is not known.
     """
 
-    def __init__(self, net: nn.Module, filtered: bool = False) -> None:
+    def __init__(self, net: nn.Module, filtered: bool = False, padded: bool = False) -> None:
+        self._padded = padded
         try:
             self._graph = _Tracer().trace(net)
         except (fx.proxy.TraceError, TypeError, AttributeError, RuntimeError) as error:
@@ -124,7 +131,8 @@ class Trimmed:
             wanted: of the output, in the same voxels.
 
         Raises:
-            Untrimmable: if the input is too small for what is wanted.
+            Untrimmable: if the input is too small for what is wanted, or, padded, is no whole
+                number of the network's strides.
         """
         key = (*size, *wanted)
         if key not in self._spans:
@@ -132,7 +140,7 @@ class Trimmed:
         return self._spans[key]
 
     def sees(self, size: tuple[int, ...], wanted: Spans) -> bool:
-        """True if all that ``wanted`` depends on lies within an input of ``size`` (z, y, x)."""
+        """True if an input of ``size`` (z, y, x) gives ``wanted``."""
         try:
             self.spans(size, wanted)
         except Untrimmable:
@@ -141,12 +149,15 @@ class Trimmed:
 
     def _push_back(self, size: tuple[int, ...], wanted: Spans) -> dict[fx.Node, Spans]:
         needed: dict[fx.Node, Spans] = {}
+        own = self._own(size) if self._padded else {}
         for node in reversed(self._graph.nodes):
             if node.op == "output":
                 needed[node.args[0]] = wanted
                 continue
             if node not in needed:
                 raise Untrimmable(f"'{node.name}' is computed for nothing")
+            if node in own:
+                needed[node] = _common(needed[node], own[node])
             if node.op == "placeholder":
                 if any(a < 0 or b > n for (a, b), n in zip(needed[node], size, strict=True)):
                     raise Untrimmable(f"it needs voxels {needed[node]} of {tuple(size)}")
@@ -154,6 +165,20 @@ class Trimmed:
             for source, ask in zip(_sources(node), self._asks(node, needed[node]), strict=True):
                 needed[source] = _union(needed[source], ask) if source in needed else ask
         return needed
+
+    def _own(self, size: tuple[int, ...]) -> dict[fx.Node, Spans]:
+        """What each node has of its own, if the whole network is given an input of ``size``."""
+        own: dict[fx.Node, Spans] = {}
+        for node in self._graph.nodes:
+            if node.op == "placeholder":
+                own[node] = ((0, size[0]), (0, size[1]), (0, size[2]))
+            elif node.op != "output":
+                first, *others = (own[source] for source in _sources(node))
+                if any(other != first for other in others):
+                    raise Untrimmable(f"{tuple(size)} voxels are no whole number of its strides")
+                z, y, x = (self._layers[node].own(axis, span) for axis, span in enumerate(first))
+                own[node] = z, y, x
+        return own
 
     def _asks(self, node: fx.Node, spans: Spans) -> list[Spans]:
         """What each input must hold for a node's output over ``spans``."""
@@ -215,13 +240,22 @@ def _union(a: Spans, b: Spans) -> Spans:
     return z, y, x
 
 
+def _common(a: Spans, b: Spans) -> Spans:
+    z, y, x = ((max(i[0], j[0]), min(i[1], j[1])) for i, j in zip(a, b, strict=True))
+    return z, y, x
+
+
 def _crop(tensor: Tensor, have: Spans, want: Spans) -> Tensor:
-    """Return ``want`` of a tensor that holds ``have``."""
+    """Return ``want`` of a tensor that holds ``have``; beyond that lie zeros."""
     if have == want:
         return tensor
     (z0, _), (y0, _), (x0, _) = have
-    (za, zb), (ya, yb), (xa, xb) = want
-    return tensor[:, :, za - z0 : zb - z0, ya - y0 : yb - y0, xa - x0 : xb - x0]
+    (za, zb), (ya, yb), (xa, xb) = inside = _common(have, want)
+    part = tensor[:, :, za - z0 : zb - z0, ya - y0 : yb - y0, xa - x0 : xb - x0]
+    if inside == want:
+        return part
+    sides = zip(reversed(want), reversed(inside), strict=True)
+    return functional.pad(part, [n for w, i in sides for n in (i[0] - w[0], w[1] - i[1])])
 
 
 def _same(axis: int, span: Span) -> Span:
@@ -235,24 +269,24 @@ def _layer(node: fx.Node, modules: dict[str, nn.Module]) -> _Layer:
     if node.op == "call_function" and call is torch.cat:
         dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
         if dim == 1:
-            return _Layer(lambda inputs: torch.cat(inputs, 1), _same, _same)
+            return _Layer(lambda inputs: torch.cat(inputs, 1), _same, _same, _same)
     elif node.op == "call_function" and call in SUMS and len(_sources(node)) == 2:
         if not node.kwargs:
-            return _Layer(lambda inputs: inputs[0] + inputs[1], _same, _same)
+            return _Layer(lambda inputs: inputs[0] + inputs[1], _same, _same, _same)
     elif node.op == "call_function" and _sources(node) == [node.args[0]]:  # the rest are numbers
         if call in _POINTWISE or (call in _OVER_CHANNELS and node.args[1:] == (1,)):
-            return _Layer(lambda x: call(x[0], *node.args[1:], **node.kwargs), _same, _same)
+            return _Layer(lambda x: call(x[0], *node.args[1:], **node.kwargs), _same, _same, _same)
     raise Untrimmable(f"'{node.name}' is a {node.op} of {node.target}")
 
 
 def _of_module(module: nn.Module) -> _Layer:
     if isinstance(module, Filtered):
-        needs, gives = _window((3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1))
-        return _Layer(lambda inputs: module(*inputs), needs, gives, module.adds)
+        window = _window((3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1))
+        return _Layer(lambda inputs: module(*inputs), *window, module.adds)
     if isinstance(module, Few):
         pad = _triple(module.padding)
-        needs, gives = _window(module.kernel_size, module.stride, pad, module.dilation)
-        return _Layer(lambda inputs: module(inputs[0]), needs, gives)
+        window = _window(module.kernel_size, module.stride, pad, module.dilation)
+        return _Layer(lambda inputs: module(inputs[0]), *window)
     if isinstance(module, Raised):
         return replace(_transposed(module.conv), run=lambda inputs: module(inputs[0]))
     if isinstance(module, nn.ConvTranspose3d):
@@ -264,11 +298,11 @@ def _of_module(module: nn.Module) -> _Layer:
     if isinstance(module, nn.Upsample):
         return _upsample(module)
     if isinstance(module, nn.ReLU):
-        return _Layer(lambda inputs: torch.relu(inputs[0]), _same, _same)
+        return _Layer(lambda inputs: torch.relu(inputs[0]), _same, _same, _same)
     if isinstance(module, _POINTWISE_LAYERS):
         if getattr(module, "inplace", False):  # the input may be a view of what a skip still needs
-            return _Layer(lambda inputs: module(inputs[0].clone()), _same, _same)
-        return _Layer(lambda inputs: module(inputs[0]), _same, _same)
+            return _Layer(lambda inputs: module(inputs[0].clone()), _same, _same, _same)
+        return _Layer(lambda inputs: module(inputs[0]), _same, _same, _same)
     raise Untrimmable(f"it has a layer of kind {type(module).__name__}")
 
 
@@ -277,8 +311,8 @@ def _window(
     stride: tuple[int, ...],
     pad: tuple[int, ...],
     dilation: tuple[int, ...],
-) -> tuple[Callable[[int, Span], Span], Callable[[int, Span], Span]]:
-    """Needs and gives of a window that slides over its input."""
+) -> tuple[Along, Along, Along]:
+    """Needs, gives and own of a window that slides over its input."""
 
     def needs(axis: int, out: Span) -> Span:
         s, p, reach = stride[axis], pad[axis], dilation[axis] * (kernel[axis] - 1) + 1
@@ -288,23 +322,26 @@ def _window(
         s, p, reach = stride[axis], pad[axis], dilation[axis] * (kernel[axis] - 1) + 1
         return (given[0] + p) // s, (given[1] + p - reach) // s + 1
 
-    return needs, gives
+    def own(axis: int, whole: Span) -> Span:
+        return gives(axis, (whole[0] - pad[axis], whole[1] + pad[axis]))
+
+    return needs, gives, own
 
 
 def _conv(conv: nn.Conv3d) -> _Layer:
     if isinstance(conv.padding, str) or conv.padding_mode != "zeros":
         raise Untrimmable(f"it pads by {conv.padding_mode} {conv.padding}")
     pad = _triple(conv.padding)
-    needs, gives = _window(conv.kernel_size, conv.stride, pad, conv.dilation)
+    window = _window(conv.kernel_size, conv.stride, pad, conv.dilation)
     if conv.kernel_size == (1, 1, 1) and not any(pad):
-        return _Layer(lambda inputs: conv(inputs[0]), needs, gives)
+        return _Layer(lambda inputs: conv(inputs[0]), *window)
 
     def run(inputs: list[Tensor]) -> Tensor:
         return functional.conv3d(
             inputs[0], conv.weight, conv.bias, conv.stride, 0, conv.dilation, conv.groups
         )
 
-    return _Layer(run, needs, gives)
+    return _Layer(run, *window)
 
 
 def _pool(pool: nn.MaxPool3d | nn.AvgPool3d) -> _Layer:
@@ -314,8 +351,7 @@ def _pool(pool: nn.MaxPool3d | nn.AvgPool3d) -> _Layer:
         raise Untrimmable("it pools with padding or indices")
     if max(_triple(getattr(pool, "dilation", 1))) > 1:
         raise Untrimmable("it pools with dilation")
-    needs, gives = _window(kernel, stride, pad, (1, 1, 1))
-    return _Layer(lambda inputs: pool(inputs[0]), needs, gives)
+    return _Layer(lambda inputs: pool(inputs[0]), *_window(kernel, stride, pad, (1, 1, 1)))
 
 
 def _transposed(conv: nn.ConvTranspose3d) -> _Layer:
@@ -337,7 +373,11 @@ def _transposed(conv: nn.ConvTranspose3d) -> _Layer:
             inputs[0], conv.weight, conv.bias, stride, 0, 0, conv.groups
         )
 
-    return _Layer(run, needs, gives)
+    def own(axis: int, whole: Span) -> Span:
+        k, s, p, more = kernel[axis], stride[axis], pad[axis], _triple(conv.output_padding)[axis]
+        return whole[0] * s, (whole[1] - 1) * s + k - 2 * p + more
+
+    return _Layer(run, needs, gives, own)
 
 
 def _upsample(up: nn.Upsample) -> _Layer:
@@ -351,7 +391,7 @@ def _upsample(up: nn.Upsample) -> _Layer:
     def gives(axis: int, given: Span) -> Span:
         return given[0] * factor[axis], given[1] * factor[axis]
 
-    return _Layer(lambda inputs: up(inputs[0]), needs, gives)
+    return _Layer(lambda inputs: up(inputs[0]), needs, gives, gives)
 
 
 def _triple(value: Any) -> tuple[int, int, int]:

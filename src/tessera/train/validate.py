@@ -51,7 +51,7 @@ class Validation:
         channels = len(self._classes)
         sums = torch.zeros(3, channels, dtype=torch.float64)
         for region, tile in self._tiles[team.rank :: team.size]:
-            read = self._read_box(tile)
+            read = self._read_box(tile, region.source.volume.shape)
             image = torch.from_numpy(region.source.image(read)).to(device.device)
             with device.autocast():
                 logits = net(image[None, None].contiguous(memory_format=torch.channels_last_3d))
@@ -73,8 +73,13 @@ class Validation:
         out["score"] = round(float(dice[first:].mean()), 6)
         return out
 
-    def _read_box(self, tile: Box) -> Box:
-        """The tile with context, on the network's grid."""
-        start = [(a - _CONTEXT) // n * n for a, n in zip(tile.start, self._align, strict=True)]
-        stop = [-(-(b + _CONTEXT) // n) * n for b, n in zip(tile.stop, self._align, strict=True)]
+    def _read_box(self, tile: Box, shape: tuple[int, int, int]) -> Box:
+        """The tile with context, on the network's grid, within the volume, as at inference."""
+        start = [
+            max((a - _CONTEXT) // n * n, 0) for a, n in zip(tile.start, self._align, strict=True)
+        ]
+        stop = [
+            -(-min(b + _CONTEXT, size) // n) * n
+            for b, size, n in zip(tile.stop, shape, self._align, strict=True)
+        ]
         return Box.of(tuple(start), tuple(stop))
