@@ -288,7 +288,7 @@ class _Bench:
         stored = np.rint(predictor(noise, box) * 255).astype(np.uint8)
         took = _time(lambda: predictor(noise, box))
         names = tuple(map(str, range(net.outputs)))
-        return (took + self.writing(stored, names)) / net.gflop(read, write)
+        return (took + self.writing(stored, names)) / net.gflop(read, box)
 
     def _move(self, model: Model, net: Network) -> float:
         """Seconds for a GFLOP of a flood-filling network, one move after the other."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tessera.predict.memory import Memory
+    from tessera.predict.trim import Spans
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,16 @@ class Network:
     moves: tuple[int, ...] = ()
     members: tuple[Network, ...] = ()
 
-    def gflop(self, read: tuple[int, ...], write: tuple[int, ...] | None = None) -> float:
+    def gflop(self, read: tuple[int, ...], wanted: Spans | None = None) -> float:
         """GFLOP (2 a multiplication) of one pass over ``read`` (z, y, x) voxels.
 
         Args:
-            write: the voxels in the middle that are wanted; None wants all. Layers compute only
-                what these need, as :mod:`tessera.predict.trim` does.
+            wanted: of these, as (start, stop) of each axis; None wants all. Layers compute only
+                what it needs, as :mod:`tessera.predict.trim` does.
         """
         if self.members:
-            return sum(member.gflop(read, write) for member in self.members)
-        return _gflop(self, read, write)
+            return sum(member.gflop(read, wanted) for member in self.members)
+        return _gflop(self, read, wanted)
 
 
 def outputs_of(model: Model) -> int:
@@ -155,7 +156,7 @@ def _built(network: Network) -> nn.Module:
 
 
 @functools.lru_cache(maxsize=64)
-def _gflop(network: Network, read: tuple[int, ...], write: tuple[int, ...] | None) -> float:
+def _gflop(network: Network, read: tuple[int, ...], wanted: Spans | None) -> float:
     import torch
 
     from tessera.nets.watch import Watch
@@ -177,13 +178,11 @@ def _gflop(network: Network, read: tuple[int, ...], write: tuple[int, ...] | Non
     inputs = 2 if network.name == "ffn" else 1  # image and seed
     image = torch.empty((1, inputs, *read), device="meta")
     with torch.no_grad(), Watch(count):
-        if write is None or network.name == "ffn":
+        if wanted is None or network.name == "ffn":
             net(image)
         else:
-            before = [(r - w) // 2 for r, w in zip(read, write, strict=True)]
-            z, y, x = ((b, b + w) for b, w in zip(before, write, strict=True))
             try:
-                Trimmed(net)(image, (z, y, x))
+                Trimmed(net, padded=True)(image, wanted)
             except Untrimmable:
                 net(image)
     return flop / 1e9

@@ -314,10 +314,13 @@ def _predict(name: str, net: Network, config: Config, data: Data) -> Iterator[Wo
     block = compute_block(net, settings, shape)
     count = work.blocks(shape, block)
     gflop = 0.0
-    for write, number in work.kinds(shape, block):
-        whole = tuple(-(-w // a) * a for w, a in zip(write, net.align, strict=True))
-        read = tuple(w + 2 * h for w, h in zip(whole, net.halo, strict=True))
-        gflop += number * net.gflop(read, write)
+    for write, before, after, number in work.kinds(shape, block, net.halo):
+        z, y, x = ((b, b + w) for b, w in zip(before, write, strict=True))
+        read = tuple(
+            -(-(b + w + c) // a) * a
+            for b, w, c, a in zip(before, write, after, net.align, strict=True)
+        )
+        gflop += number * net.gflop(read, (z, y, x))
     read_box = math.prod(b + 2 * h for b, h in zip(block, net.halo, strict=True))
     takes = memory(net).of(read_box, math.prod(block))
     batches = layout.batches(config, settings.batches, settings.block)

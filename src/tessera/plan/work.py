@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -104,28 +105,35 @@ def levels_bytes(voxels: float, item: float, levels: int) -> float:
     return voxels * item * sum(8.0**-level for level in range(levels))
 
 
-def read_voxels(
-    shape: Sequence[int], block: Sequence[int], halo: Sequence[int], beyond: bool = False
-) -> int:
-    """Voxels of all read boxes together: write boxes with a halo at both ends.
+def read_voxels(shape: Sequence[int], block: Sequence[int], halo: Sequence[int]) -> int:
+    """Voxels of the volume in all read boxes together: write boxes with a halo at both ends.
 
     Args:
         shape: of the volume; ``block``: of a write box; ``halo``: voxels (z, y, x).
-        beyond: count the mirrored voxels beyond the volume's edge, which are computed, too.
     """
     total = 1
     for n, b, h in zip(shape, block, halo, strict=True):
-        pieces = -(-n // b)
         # Of 2 h a block, h at either end of the axis lies beyond the volume.
-        total *= n + 2 * h * pieces - (0 if beyond else 2 * min(h, n))
+        total *= n + 2 * h * -(-n // b) - 2 * min(h, n)
     return total
 
 
-def kinds(shape: Sequence[int], block: Sequence[int]) -> Iterator[tuple[Triple, int]]:
-    """The (at most eight) different shapes of write boxes in a grid, with how many there are."""
+def kinds(
+    shape: Sequence[int], block: Sequence[int], halo: Sequence[int]
+) -> Iterator[tuple[Triple, Triple, Triple, int]]:
+    """The different blocks of a grid: write box, context at its one and other end, how many.
+
+    Beyond the volume is no context. What differs by being turned round is the same, and comes with
+    the end that has less first.
+    """
     axes = []
-    for n, b in zip(shape, block, strict=True):
-        full, rest = divmod(n, b)
-        axes.append([(size, count) for size, count in ((b, full), (rest, 1)) if size and count])
-    for z, y, x in itertools.product(*axes):
-        yield Triple(z[0], y[0], x[0]), z[1] * y[1] * x[1]
+    for n, b, h in zip(shape, block, halo, strict=True):
+        found: Counter[tuple[int, int, int]] = Counter()
+        for start in range(0, n, b):
+            stop = min(start + b, n)
+            less, more = sorted((min(h, start), min(h, n - stop)))
+            found[stop - start, less, more] += 1
+        axes.append(found.items())
+    for each in itertools.product(*axes):
+        write, before, after = (Triple(*(one[0][i] for one in each)) for i in range(3))
+        yield write, before, after, math.prod(one[1] for one in each)

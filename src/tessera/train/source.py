@@ -192,8 +192,7 @@ class Region:
         patch: size (z, y, x) of a patch; where the box is smaller, a patch reaches beyond it, with
             real voxels of the volume and no labels.
         mirrored: a patch may reach a quarter of its size beyond the volume's own edge, too, where
-            voxels are mirrored as at inference. Else a network knows that edge by the zeros that
-            its layers pad with, and learns what happens to lie there.
+            voxels are mirrored, and have no label. Else few patches hold the voxels there.
     """
 
     def __init__(
