@@ -183,7 +183,7 @@ def measure(
         volume = open_volume(plan.volume)
         model = load(plan.model)
         net = fold(model.net)
-        trimmed = Trimmed(net, filtered=True)
+        trimmed = Trimmed(net, filtered=True, padded=True)
 
         def image(block: Block) -> torch.Tensor:
             voxels = torch.from_numpy(volume.read(block.read))[None, None]
