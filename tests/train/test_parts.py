@@ -144,7 +144,9 @@ def test_labels_move_with_the_image(seed):
     moved, ids = warp(labels.float(), labels, (0, 1, 2), Dice(seed))
     inside = ids >= 0
     assert ((moved > 0.5) == (ids == 1))[inside].float().mean() > 0.97
-    assert inside.float().mean() > 0.6
+    # Of 3000 seeds all keep 0.56 or more, and one of a hundred less than 0.6: scaled by 1.15 and
+    # turned about three axes.
+    assert inside.float().mean() > 0.5
 
 
 @given(SEEDS, st.sampled_from([(20, 24, 24), (17, 9, 9), (1, 16, 16)]))
