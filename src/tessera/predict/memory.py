@@ -23,7 +23,7 @@ from tessera.predict.trim import Spans, Trimmed, Untrimmable
 
 _SIDES = (192, 384)  # of the write boxes that are looked at, in voxels
 _BESIDE = 1.9  # what a layer holds of its own, and gaps in kept memory: up to this measured
-_READING = 8.0  # bytes a voxel: the next block is read, and mirrored, meanwhile
+_READING = 8.0  # bytes a voxel: the next block is read meanwhile
 
 
 @dataclass(frozen=True)
