@@ -1,12 +1,16 @@
 """Training speed of a flood-filling network: one rank on one core against N ranks on N cores.
 
-    python benchmarks/ffn_train.py [--ranks 2] [--rounds 6] [--batch 2]
+    python benchmarks/ffn_train.py [--ranks 2] [--rounds 48] [--batch 2]
 
 The network and the specimen are those of ``ffn_fibres.py``. Each training is ``tessera train`` as
 anyone would start it; they run by turns, in slices (``slices.py``), where a sample is a field of
 view. Writes ``training`` in ``benchmarks/results/ffn.json``, or ``training_batch_N`` where each
 rank has another batch than that recipe's: the reference's own trainer has 4 fields of view a worker
 if nobody says otherwise, so its workers wait for one another half as often.
+
+Steps of cores whose host has other guests vary by a tenth, each core's by itself, and the ranks go
+at the pace of the slower one: that alone is a twentieth. One round says as little: six had medians
+from 1.69 to 1.85 on different evenings, so take many (48 take 20 minutes) and see the interval.
 """
 
 from __future__ import annotations
@@ -53,8 +57,8 @@ def main() -> None:
     """Measure and print ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--seconds", type=float, default=12.0, help="of a slice")
+    parser.add_argument("--rounds", type=int, default=48)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of a slice")
     parser.add_argument("--batch", type=int, default=RECIPE["batch"], help="of each rank")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

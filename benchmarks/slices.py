@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import statistics
 import subprocess
 import time
@@ -128,7 +129,8 @@ def compare(
         seconds: of a slice, at least; it lasts until every training has written three lines.
 
     Returns:
-        the rounds, and the medians of their speed-ups against the mean of one rank on each core.
+        the rounds, the medians of their speed-ups against the mean of one rank on each core, and an
+        interval for that of the ranks.
     """
     found = []
     with _begun(begin, folder, ranks) as (ones, together):
@@ -158,5 +160,20 @@ def compare(
             name: round(statistics.median(one[name] for one in found), 3)
             for name in ("speed_up", "speed_up_of_strangers")
         },
+        "speed_up_95_percent": interval([one["speed_up"] for one in found]),
         "bar_speed_up_2_ranks": 1.8,
     }
+
+
+def interval(values: Sequence[float]) -> list[float]:
+    """Return the narrowest pair of values that holds the true median 95 times of a hundred or more.
+
+    As many values lie below the median as a fair coin shows heads, whatever they are spread like;
+    fewer than six hold it less often.
+    """
+    sorted_, size = sorted(values), len(values)
+    outside, k = 2 * 0.5**size, 0  # chance that the k-th of either end does not reach the median
+    while outside + 2 * math.comb(size, k + 1) * 0.5**size <= 0.05:
+        k += 1
+        outside += 2 * math.comb(size, k) * 0.5**size
+    return [sorted_[k], sorted_[size - 1 - k]]
