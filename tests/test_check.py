@@ -147,6 +147,9 @@ def test_flood_filling() -> None:
     several = given | {"classes": ["background", "neuron", "glia"]}
     assert "objects of one class" in refused(start | {"models": {"n": several}})
     assert "net: ffn" in refused(start | {"models": {"n": given | {"net": "unet3d"}}})
+    idle = given | {"accumulate": 4, "patch": [64, 64, 64], "early_stop": 3}
+    assert "no use for accumulate, early_stop;" in refused(start | {"models": {"n": idle}})
+    assert "no use for patch;" in refused(start | {"models": {"n": given | {"patch": [8, 8, 8]}}})
 
 
 def test_mask_and_truth_of_another_shape() -> None:

@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from tessera.settings.section import Fraction, Positive, Section, Size
 from tessera.settings.source import LabelledVolume, LabelSource, TrainSplit
 
+_NOT_OF_FFN = ("target", "channels", "patch", "accumulate", "loss", "class_weights", "early_stop")
+
 
 class Augment(Section):
     """How often (0 to 1) a training sample is varied in each way."""
@@ -122,6 +124,14 @@ class Model(Section):
                 f"{len(self.classes)} independent classes are more than the 31 that a label holds; "
                 "take classes out, or target: classes"
             )
+        if self.net == "ffn":
+            fields = type(self).model_fields
+            idle = [n for n in _NOT_OF_FFN if getattr(self, n) != fields[n].default]
+            if idle:
+                raise ValueError(
+                    f"a flood-filling network has no use for {', '.join(idle)}; take that out (its "
+                    "size is under net_options)"
+                )
         if self.volumes and self.net == "ffn":
             raise ValueError(
                 "a flood-filling network learns from the specimen's own volume alone; take its "
