@@ -9,8 +9,9 @@ rank has another batch than that recipe's: the reference's own trainer has 4 fie
 if nobody says otherwise, so its workers wait for one another half as often.
 
 Steps of cores whose host has other guests vary by a tenth, each core's by itself, and the ranks go
-at the pace of the slower one: that alone is a twentieth. One round says as little: six had medians
-from 1.69 to 1.85 on different evenings, so take many (48 take 20 minutes) and see the interval.
+at the pace of the slower one: that alone is a twentieth. It makes rounds as uncertain: six had
+medians from 1.69 to 1.85 on different evenings, so take many (48 take 20 minutes), and see the
+interval, and the runs before, whose medians stay in ``training_earlier``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from ffn import keep  # noqa: E402
+from ffn import keep, kept  # noqa: E402
 from ffn_fibres import RECIPE  # noqa: E402
 from slices import compare  # noqa: E402
 from train import FOREVER, start  # noqa: E402
@@ -71,8 +72,12 @@ def main() -> None:
             return start(folder, name, ranks, settings, core)
 
         found = compare(begin, folder, args.ranks, args.batch, args.rounds, args.seconds)
-    usual = args.batch == RECIPE["batch"]
-    keep(**{"training" if usual else f"training_batch_{args.batch}": found})
+    name = "training" if args.batch == RECIPE["batch"] else f"training_batch_{args.batch}"
+    there = kept()
+    earlier = there.get(f"{name}_earlier", [])
+    if name in there:
+        earlier = [*earlier, there[name] | {"rounds": len(there[name]["rounds"])}]
+    keep(**{name: found, f"{name}_earlier": earlier})
     print(json.dumps({key: value for key, value in found.items() if key != "rounds"}, indent=1))
 
 

@@ -126,6 +126,7 @@ class Model(Section):
             )
         if self.net == "ffn":
             fields = type(self).model_fields
+            # By value, not by what was written: jobs get every setting.
             idle = [n for n in _NOT_OF_FFN if getattr(self, n) != fields[n].default]
             if idle:
                 raise ValueError(
